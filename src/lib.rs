@@ -54,6 +54,7 @@ pub mod clock;
 pub mod coerce;
 mod listener;
 pub mod record;
+mod redact;
 mod suggest;
 
 pub mod config;

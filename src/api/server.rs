@@ -1,7 +1,6 @@
 //! Listens and serves connections, within limits on their number and on every wait.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,13 +9,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiState, router};
+use crate::listener::BoundedListener;
 
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -27,9 +26,6 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most bytes of a request's head.
 const MAX_HEADERS_SIZE: usize = 16 << 10;
-
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long connections have to end.
 const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,23 +58,16 @@ impl Bound {
     }
 }
 
-/// Serves connections, no more than may be, with a limit on every wait; who never ends a request's
-/// head, or never reads an answer, does not hold a connection for long.
+/// Serves connections up to a limit, with a timeout on every wait: a client that never ends the
+/// head of its request, or never reads its response, does not hold a connection for long.
 async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let listener = BoundedListener::new(listener, MAX_CONNECTIONS, "status page");
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let serving = async {
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "the status page cannot accept a connection");
-                    sleep(ACCEPT_RETRY_INTERVAL).await;
-                    continue;
-                }
-            };
+            let slot = listener.slot().await;
+            let (stream, _) = listener.accept().await;
             while connections.try_join_next().is_some() {}
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(HEADERS_TIMEOUT));
@@ -93,7 +82,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection to the status page ended early");
                 }
-                drop(place);
+                drop(slot);
             });
         }
     };
@@ -101,6 +90,8 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
         () = serving => {}
         () = stop.cancelled() => {}
     }
+    // Clients that wait in the queue of the operating system are refused at once.
+    drop(listener);
     drop(timeout(CONNECTION_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
 }

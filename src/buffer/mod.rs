@@ -20,6 +20,7 @@ mod memory;
 mod paths;
 mod pending_acks;
 mod queue;
+mod quotas;
 mod retry;
 mod schema;
 mod seen;

@@ -25,7 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// Migrations: number n brings a file of format n to format n + 1.
-const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
+const MIGRATIONS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 const FORMAT_1: &str = "
 CREATE TABLE checkpoints (
@@ -82,7 +82,7 @@ ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
 ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;
 ";
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
 
 /// Marks of single records that may have been sent. They replace the table `handed`, which stays
@@ -96,6 +96,14 @@ INSERT INTO dispatched (sink, seq)
     SELECT buffer.sink, buffer.seq FROM buffer JOIN handed USING (sink)
     WHERE buffer.seq <= handed.up_to;
 DELETE FROM handed;
+";
+
+/// What a sink has learned of its account's quota.
+const FORMAT_4: &str = "
+CREATE TABLE quotas (
+    sink TEXT NOT NULL, account TEXT NOT NULL, value TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (sink, account)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The store's file in a `data_dir`.

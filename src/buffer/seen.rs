@@ -1,7 +1,6 @@
 //! Keys of messages that were delivered, kept in the store for deduplication.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -19,11 +18,7 @@ pub(super) fn stored_key(key: &str) -> Cow<'_, str> {
     if key.len() <= MAX_PLAIN_KEY_LEN {
         return Cow::Borrowed(key);
     }
-    let mut hashed = String::from("#:");
-    for byte in &Sha256::digest(key.as_bytes())[..16] {
-        write!(hashed, "{byte:02x}").expect("a String takes everything");
-    }
-    Cow::Owned(hashed)
+    Cow::Owned(format!("#:{}", hex::encode(&Sha256::digest(key.as_bytes())[..16])))
 }
 
 impl Store {

@@ -13,7 +13,7 @@ use super::output::{Exit, eprint, fail, print};
 use super::run::{ReadBar, exit_of};
 use crate::buffer::Store;
 use crate::config::{FixedEnvironment, SourceText, Style};
-use crate::emulator::{Emulator, EmulatorConfig, Faults, start};
+use crate::emulator::{Assumptions, Emulator, EmulatorConfig, Faults, start};
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
@@ -72,6 +72,7 @@ impl DemoCommand {
             data: None,
             seed: None,
             faults: Faults::default(),
+            assumptions: Assumptions::default(),
         };
         let emulator = start(config).await.map_err(|error| error.to_string())?;
         eprint(&format!("the User.com emulator listens on {}\n", emulator.base_url()));

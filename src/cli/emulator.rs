@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::{Exit, eprint, fail};
-use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLimit, start};
+use crate::emulator::{
+    AssumeError, Assumption, Assumptions, Chance, EmulatorConfig, ErrorRate, FACTS, Faults,
+    Latency, RateLimit, start,
+};
 
 /// Run the local User.com emulator.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  usercom-sink emulator --api-key secret
-  usercom-sink emulator --api-key secret --rate-limit 10 --latency 50:20
-  usercom-sink emulator --api-key secret --error-rate 0.1:500,503 --data account.db")]
+#[command(after_help = help())]
 pub(super) struct EmulatorCommand {
     /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:8765")]
@@ -46,17 +45,43 @@ pub(super) struct EmulatorCommand {
     /// Reject the API key, as if it were revoked
     #[arg(long)]
     revoked: bool,
+    /// What the account does where the documentation of User.com does not say; repeatable. The
+    /// facts are listed below
+    #[arg(long, value_name = "FACT=VALUE")]
+    assume: Vec<Assumption>,
+}
+
+/// The examples, and the facts with their values.
+fn help() -> String {
+    let mut text = "\
+Examples:
+  usercom-sink emulator --api-key secret
+  usercom-sink emulator --api-key secret --rate-limit 10 --latency 50:20
+  usercom-sink emulator --api-key secret --error-rate 0.1:500,503 --data account.db
+  usercom-sink emulator --api-key secret --assume page_view_user=custom_id
+
+Facts of --assume, with their values, the default first:"
+        .to_owned();
+    for (name, values, about) in FACTS {
+        text.push_str(&format!("\n  {name:<22} {about}\n  {:<22} {values}", ""));
+    }
+    text
 }
 
 impl EmulatorCommand {
     pub(super) async fn run(self) -> Exit {
         let faults = self.faults();
+        let assumptions = match self.assumptions() {
+            Ok(assumptions) => assumptions,
+            Err(error) => return fail(&error.to_string()),
+        };
         let config = EmulatorConfig {
             listen: self.listen,
             api_key: self.api_key,
             data: self.data,
             seed: self.seed,
             faults,
+            assumptions,
         };
         let emulator = match start(config).await {
             Ok(emulator) => emulator,
@@ -73,6 +98,10 @@ impl EmulatorCommand {
         wait_for_signal().await;
         emulator.stop().await;
         Exit::Done
+    }
+
+    fn assumptions(&self) -> Result<Assumptions, AssumeError> {
+        self.assume.iter().try_fold(Assumptions::default(), Assumptions::with)
     }
 
     fn faults(&self) -> Faults {

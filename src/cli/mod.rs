@@ -20,6 +20,7 @@ mod playground;
 mod reload;
 mod run;
 mod schema;
+mod service;
 mod sources;
 mod state;
 mod status;

@@ -160,6 +160,13 @@ impl RunCommand {
         let unmatched: u64 = summary.sinks.values().map(|sink| sink.unmatched).sum();
         let exit = exit_of(summary, self.mode());
         let dead = all_dead_letters(summary);
+        if dead > 0 {
+            let records = if dead == 1 { "record" } else { "records" };
+            let files = self.files.as_arguments();
+            eprint(&format!(
+                "{dead} {records} became dead letters in this run; to see why: usercom-sink dead-letters list {files} --summary\n"
+            ));
+        }
         if exit == Exit::Done
             && (self.fail_on_dead_letter && dead > 0 || self.fail_on_unmatched && unmatched > 0)
         {

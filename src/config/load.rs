@@ -15,10 +15,11 @@ use super::locate::locate;
 use super::pipeline::{Pipeline, SinkConfig};
 use super::recover::recover;
 use super::schema::pipeline_schema;
-use super::secret::{Redactions, raw_redactions, redacted_raw, redacted_strings};
+use super::secret::{raw_redactions, redacted_raw, redacted_strings};
 use super::sink::UsercomSink;
 use super::source::SourceConfig;
 use super::{check, semantic, syntax};
+use crate::redact::Redactions;
 
 /// Finds faults in a sink's mapping table. The path is the sink's: `sinks.NAME`. Faults whose code
 /// begins with `W` are warnings.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::pause::BackpressureGate;
-use super::quota::{AfterRefusal, AttemptTicket, QuotaEstimator, RateLimitHeaders};
+use super::quota::{AfterRefusal, AttemptTicket, LearnedQuota, QuotaEstimator, RateLimitHeaders};
 use super::rate::GcraLimiter;
 
 /// Why a request that the server refused with 429 waits.
@@ -48,6 +48,16 @@ impl AdmissionGate {
 
     fn quota(&self) -> MutexGuard<'_, QuotaEstimator> {
         self.quota.lock()
+    }
+
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub(super) fn learned(&self, now: Instant) -> Option<LearnedQuota> {
+        self.quota().learned(now)
+    }
+
+    /// Begins with what was learned before. Only before the first attempt.
+    pub(super) fn restore(&self, now: Instant, learned: LearnedQuota) {
+        *self.quota() = QuotaEstimator::with_learned(now, learned);
     }
 
     /// Waits for the gate only, without a place in line.

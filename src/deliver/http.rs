@@ -28,11 +28,11 @@ use super::dispatcher::{
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
-use super::quota::RateLimitHeaders;
-use super::redact::Redactor;
+use super::quota::{LearnedQuota, RateLimitHeaders};
 use super::request::{ApiReply, Method, Request};
 use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
+use crate::redact::ResponseRedactor;
 
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;
@@ -43,6 +43,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What a transport needs to know.
 #[derive(Clone)]
 pub struct TransportSettings {
+    /// The name of the sink, for the log.
+    pub sink: String,
     /// The base URL, up to and with the slash before the path.
     pub base_url: String,
     /// The key sent as `Authorization: Token …`.
@@ -122,6 +124,7 @@ impl HttpTransport {
         let dispatcher = RequestDispatcher::new(
             transport,
             DispatcherSettings {
+                sink: &settings.sink,
                 request: &settings.request,
                 halt: settings.halt,
                 poison: settings.poison,
@@ -133,6 +136,16 @@ impl HttpTransport {
             },
         );
         Ok(Self { dispatcher })
+    }
+
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub fn learned_quota(&self) -> Option<LearnedQuota> {
+        self.dispatcher.learned_quota()
+    }
+
+    /// Begins with what was learned of the quota before. Only before the first request.
+    pub fn restore_quota(&self, learned: LearnedQuota) {
+        self.dispatcher.restore_quota(learned);
     }
 
     /// Whether sending is halted, and every change of it: for `/ready`.
@@ -173,7 +186,7 @@ struct HttpAttemptTransport {
     fresh: Client,
     trust: KeptConnections,
     base: String,
-    redactor: Redactor,
+    redactor: ResponseRedactor,
 }
 
 impl HttpAttemptTransport {
@@ -203,7 +216,7 @@ impl HttpAttemptTransport {
             fresh: client(0)?,
             trust: KeptConnections::default(),
             base: base_url(&settings.base_url)?,
-            redactor: Redactor::new(settings.api_key.expose_secret()),
+            redactor: ResponseRedactor::new(settings.api_key.expose_secret()),
         })
     }
 
@@ -380,6 +393,7 @@ mod tests {
 
     fn transport(base: &str) -> Result<HttpAttemptTransport, TransportError> {
         HttpAttemptTransport::new(&TransportSettings {
+            sink: "crm".to_owned(),
             base_url: base.into(),
             api_key: SecretString::from("k3y"),
             request: RequestConfig::default(),

@@ -186,7 +186,7 @@ impl fmt::Display for RetryReason {
                 write!(f, "status {status}: a redirect is not an answer of the API")
             }
             Self::NotTheApi(status) => {
-                write!(f, "status {status}: the answer is a web page, not an answer of the API")
+                write!(f, "status {status}: {A_PAGE}")
             }
             Self::Forbidden(status) => {
                 write!(f, "status {status}, although the API key works: this request is forbidden")
@@ -195,6 +195,8 @@ impl fmt::Display for RetryReason {
     }
 }
 
+const A_PAGE: &str = "the answer is a web page, not an answer of the API: check whether a proxy, a \
+     firewall or a login page stands in between";
 const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: check the host in \
      `endpoint`, or add the certificate's authority to the trusted ones of this system";
 
@@ -203,15 +205,15 @@ const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: c
 /// * No connection: always repeatable, nothing left this machine.
 /// * Timeout, cut connection, garbage instead of HTTP: the request may have arrived. A kept
 ///   connection that the server closed just as it was used looks the same and is treated the same.
-/// * 408, 429 and 503 are said before the work is done (slow upload, throttle, overload), so even a
-///   request that counts is repeatable. Any other 5xx except 501 may come after the effect: a 500
-///   from the code that runs behind the insert, a 502 or 504 from a gateway that lost patience with
-///   a server that had not. Those leave the side_effect of a request that counts unknown.
+/// * 408, 429 and any 5xx except 501 may come after the effect: a 500 from the code that runs after
+///   the insert, a 502 or 504 from a gateway that stopped waiting, a 429 or 503 from a proxy that
+///   counts a request after it was carried out. They leave the side effect of a request that counts
+///   unknown.
 /// * 401, 402 and 403: [`AttemptDisposition::Halt`]. After a 403 the caller may find out that only one route
 ///   is meant.
 /// * A redirect, a web page with 2xx or 4xx, 407 (a proxy's) and statuses HTTP does not know are
-///   not the API's: a login page of the network, a gateway in maintenance. They prove nothing
-///   about the request, which is as after a cut connection.
+///   not the API's: a login page of the network, a firewall, a gateway in maintenance. They prove
+///   nothing about the request nor about the key; the request is as after a cut connection.
 /// * Any other 2xx stands, one without a body and one whose body is not JSON too. If the body does
 ///   not arrive whole, a safe request is repeated, for its sender may need the body; one that
 ///   counts is delivered with an empty body, because the status line proves the effect and asking
@@ -250,11 +252,10 @@ pub fn classify(
         Err(BrokenBody::Cut) => b"",
     };
     match status {
-        401 | 403 => AttemptDisposition::Halt { status },
         200..=299 | 400..=499 if is_page(media, begin) && !matches!(status, 408 | 429) => {
             retry(RetryReason::NotTheApi(status), unknown_if_counts)
         }
-        402 => AttemptDisposition::Halt { status },
+        401..=403 => AttemptDisposition::Halt { status },
         200..=299 => match (idempotency, body) {
             (Idempotency::Idempotent, Err(BrokenBody::Cut)) => {
                 retry(RetryReason::BrokenBody, SideEffect::None)
@@ -268,10 +269,7 @@ pub fn classify(
         408 | 429 | 500..=599 => AttemptDisposition::Retry {
             why: RetryReason::Status(status),
             after: retry_after.and_then(|text| parse_retry_after(text, longest, now)),
-            side_effect: match status {
-                408 | 429 | 503 => SideEffect::None,
-                _ => unknown_if_counts,
-            },
+            side_effect: unknown_if_counts,
         },
         400..=499 if status != 407 => AttemptDisposition::Reject { status },
         _ => retry(RetryReason::NotTheApi(status), unknown_if_counts),
@@ -384,8 +382,11 @@ mod tests {
         let unknown = [
             Attempt::TimedOut,
             Attempt::ConnectionLost { detail: "reset".into() },
+            answer(408),
+            answer(429),
             answer(500),
             answer(502),
+            answer(503),
             answer(504),
             answer(520),
         ];
@@ -401,15 +402,8 @@ mod tests {
                 "{attempt:?}"
             );
         }
-        let undone =
-            [Attempt::NotSent { detail: "refused".into() }, answer(408), answer(429), answer(503)];
-        for attempt in &undone {
-            assert_eq!(
-                side_effect(attempt, Idempotency::NonIdempotent),
-                Some(SideEffect::None),
-                "{attempt:?}"
-            );
-        }
+        let undone = Attempt::NotSent { detail: "refused".into() };
+        assert_eq!(side_effect(&undone, Idempotency::NonIdempotent), Some(SideEffect::None));
     }
 
     fn page(status: u16, media: Media, body: &'static [u8]) -> Attempt {
@@ -452,7 +446,7 @@ mod tests {
         // Guarantees that a page or a redirect, whatever its status, loses nothing and doubles
         // nothing.
         let pages = [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"\xef\xbb\xbf<html>"];
-        for status in [200, 201, 400, 402, 404, 405, 410, 422, 451] {
+        for status in [200, 201, 400, 401, 402, 403, 404, 405, 410, 422, 451] {
             for body in pages {
                 for media in [Media::Html, Media::Other] {
                     let page = page(status, media, body);

@@ -81,6 +81,9 @@ pub enum Need {
     /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
     /// few times and then handed back; a route that is forbidden is handed back at once.
     Optional,
+    /// Nothing goes on without it, but a 403 is an answer too: it may mean that the work was done
+    /// before. It is handed back once it is known that the key works.
+    EvenForbidden,
     /// It finds out whether the API is there and the key is good: whatever answer comes is handed
     /// back, or halts.
     FirstContact,

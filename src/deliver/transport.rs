@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::poison::FailureHistory;
 use super::request::{ApiReply, Method, Request};
+use super::subject::Subject;
 
 /// Why there is no final answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,8 @@ pub enum SendError {
     Ambiguous {
         /// What happened (timeout, connection reset).
         why: Cow<'static, str>,
+        /// Whether the server said that it did not carry the request out.
+        denial: Denial,
     },
     /// `retry_attempts` are used up. The record is not rejected: its source or buffer keeps it.
     #[error("gave up after {attempts} attempts: {why}")]
@@ -67,6 +71,15 @@ pub enum SendError {
     Stopped,
 }
 
+/// Whether the server said that it did not carry a request out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// It said nothing of the kind.
+    None,
+    /// It answered 429: too many requests. As a rule a request is counted before it is carried out.
+    TooMany,
+}
+
 /// How often one op has been tried, over all the requests it takes.
 #[derive(Debug, Default)]
 pub struct Attempts {
@@ -74,13 +87,22 @@ pub struct Attempts {
     pub sent: u32,
     /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
     pub failed: u32,
+    /// When the first of them ended.
+    pub failing_since: Option<Instant>,
     /// Names the op in logs: which user, which record.
-    pub subject: Option<Arc<str>>,
+    pub subject: Option<Arc<Subject>>,
     /// What has failed of it, for telling a request that can never succeed from an outage. It
     /// outlives an op that is given up and tried again.
     pub failure_history: FailureHistory,
     /// Told whether the op waits because requests of its own fail.
     pub stalled: Stalled,
+}
+
+impl Attempts {
+    /// What is sent, for logs.
+    pub fn subject(&self) -> &Subject {
+        self.subject.as_deref().unwrap_or(&Subject::NONE)
+    }
 }
 
 /// Whether an op waits because requests of its own fail, for the code that counts such ops.

@@ -58,13 +58,15 @@ pub(super) fn answer(
         ("GET", "state") => run(state, json!({}), all_profiles),
         ("GET", "faults") => faults_answer(&state.faults().faults),
         ("POST", "faults") => change_faults(state, body),
+        ("GET", "assume") => assumptions_answer(state),
+        ("POST", "assume") => change_assumptions(state, body),
         ("POST", "reset") => reset(state, body),
         ("GET", "events") => run(state, json!({}), all_definitions),
         ("POST", "events") => match serde_json::from_slice(body) {
             Ok(body) => run(state, body, routes::define_event),
             Err(error) => bad_body(&error),
         },
-        (_, "requests" | "stats" | "state" | "faults" | "reset" | "events") => {
+        (_, "requests" | "stats" | "state" | "faults" | "assume" | "reset" | "events") => {
             RouteReply::detail(405, &format!("Method \"{method}\" not allowed."))
         }
         _ => RouteReply::not_found(),
@@ -118,6 +120,25 @@ fn change_faults(state: &EmulatorState, body: &[u8]) -> RouteReply {
         Ok(()) => faults_answer(&state.faults),
         Err(error) => RouteReply::detail(400, &error.to_string()),
     }
+}
+
+fn assumptions_answer(state: &EmulatorState) -> RouteReply {
+    RouteReply::ok(Value::Object(state.assumptions().to_json()))
+}
+
+/// Changes the named facts; the others stay.
+fn change_assumptions(state: &EmulatorState, body: &[u8]) -> RouteReply {
+    let body: Value = match serde_json::from_slice(body) {
+        Ok(body) => body,
+        Err(error) => return bad_body(&error),
+    };
+    let mut assumptions = state.assumptions();
+    match assumptions.patched(body) {
+        Ok(changed) => *assumptions = changed,
+        Err(error) => return RouteReply::detail(400, &error.to_string()),
+    }
+    drop(assumptions);
+    assumptions_answer(state)
 }
 
 fn reset(state: &EmulatorState, body: &[u8]) -> RouteReply {

@@ -9,6 +9,7 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde_json::{Map, Value, json};
 
+use super::assume::Assumptions;
 use super::reply::{
     FieldErrors, NOT_AN_INTEGER, NULL, REQUIRED, RouteError, RouteReply, RouteResult,
 };
@@ -49,6 +50,7 @@ pub(super) struct RouteContext<'a> {
     pub(super) query: Vec<(String, String)>,
     pub(super) body: Map<String, Value>,
     pub(super) version: RequestVersion,
+    pub(super) assume: Assumptions,
     /// Microseconds since 1970.
     pub(super) now: i64,
     /// The absolute URL of this resource without its query, for `next` and `previous`.
@@ -69,6 +71,7 @@ impl<'a> RouteContext<'a> {
             query: Vec::new(),
             body,
             version: RequestVersion::V2,
+            assume: Assumptions::default(),
             now: crate::clock::now().as_microsecond(),
             url: String::new(),
             ignored: Ignored::default(),

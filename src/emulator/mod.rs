@@ -1,15 +1,17 @@
 //! A local User.com: a server that implements the known REST API, keeps its state in SQLite, and
 //! injects faults on demand.
 //!
-//! Where the response of the real service is unknown, the emulator is strict, to show mistakes of a
-//! client: a value of the wrong type is rejected, not converted; an attribute that does not exist
-//! is ignored and counted in `/__admin/stats`.
+//! Where the response of the real service is unknown, the emulator is strict unless it is told to
+//! [assume](Assumptions) otherwise, to show mistakes of a client: a value of the wrong type is
+//! rejected, not converted; an attribute that does not exist is ignored and counted in
+//! `/__admin/stats`.
 //!
 //! # Invariants
 //! It uses no other module of the crate except the clock: an emulator that shared types with the
 //! client could not catch the client's mistakes.
 
 mod admin;
+mod assume;
 mod connection;
 mod context;
 mod faults;
@@ -33,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use assume::{AssumeError, Assumption, Assumptions, FACTS};
 pub use faults::{Chance, ErrorRate, FaultError, Faults, Latency, RateLimit};
 
 /// How long a stop waits for running requests.
@@ -53,6 +56,8 @@ pub struct EmulatorConfig {
     pub seed: Option<PathBuf>,
     /// The initial faults.
     pub faults: Faults,
+    /// What the account does where the documentation does not say.
+    pub assumptions: Assumptions,
 }
 
 impl EmulatorConfig {
@@ -64,6 +69,7 @@ impl EmulatorConfig {
             data: None,
             seed: None,
             faults: Faults::default(),
+            assumptions: Assumptions::default(),
         }
     }
 }
@@ -76,6 +82,7 @@ impl fmt::Debug for EmulatorConfig {
             .field("data", &self.data)
             .field("seed", &self.seed)
             .field("faults", &self.faults)
+            .field("assumptions", &self.assumptions)
             .finish()
     }
 }
@@ -158,6 +165,7 @@ pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
         config.api_key,
         store,
         config.faults,
+        config.assumptions,
         token.clone(),
     ));
     tasks.spawn(server::serve(listener, state));

@@ -7,11 +7,12 @@
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
+use super::assume::{AssumedIdCase, AssumedNulls, AssumedUnknownAttribute, AssumedWrongType};
 use super::context::{PathKey, RouteContext, bump};
 pub(super) use super::fields::{ProfileKind, Shape};
 use super::fields::{READ_ONLY, check_field, json_type, shown};
 use super::reply::{BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, RouteReply, too_long};
-use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check};
+use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check, convert};
 
 /// The definition of a custom attribute that its values need.
 pub(super) struct Definition {
@@ -75,8 +76,14 @@ impl Patch {
         let mut patch = Self::default();
         let mut errors = FieldErrors::default();
         for (key, value) in body {
+            if value.is_null() && cx.assume.null_values != AssumedNulls::Refused {
+                patch.read_null(cx, kind, key)?;
+                continue;
+            }
             let read = match (key.as_str(), kind) {
-                ("custom_id", _) => external_id(value).map(|id| patch.custom_id = Some(id)),
+                ("custom_id", _) => {
+                    checked_external_id(cx, value).map(|id| patch.custom_id = Some(id))
+                }
                 ("company_custom_id", ProfileKind::User) => {
                     external_id(value).map(|id| patch.company_custom_id = Some(id))
                 }
@@ -109,15 +116,53 @@ impl Patch {
         match definition(cx, kind, key)? {
             Some(_) if value.is_null() => Ok(Err(NULL.into())),
             Some(found) => {
-                Ok(check(value, &found.rule).map(|value| self.attributes.push((found.id, value))))
+                let checked = check(value, &found.rule);
+                Ok(match (checked, cx.assume.wrong_type) {
+                    (Ok(value), _) => {
+                        self.attributes.push((found.id, value));
+                        Ok(())
+                    }
+                    (Err(message), AssumedWrongType::Refused) => Err(message),
+                    (Err(_), AssumedWrongType::Dropped) => Ok(()),
+                    (Err(_), AssumedWrongType::Converted) => {
+                        let converted = convert(value, found.rule.value_type);
+                        self.attributes.extend(converted.map(|value| (found.id, value)));
+                        Ok(())
+                    }
+                })
+            }
+            None if READ_ONLY.contains(&key) => Ok(Ok(())),
+            None if cx.assume.unknown_attribute == AssumedUnknownAttribute::Refused => {
+                Ok(Err("There is no attribute of this name.".into()))
+            }
+            None if cx.assume.unknown_attribute == AssumedUnknownAttribute::Created => {
+                let attribute = super::routes::create_from_value(cx, kind, key, value)?;
+                self.attributes.push((attribute, value.clone()));
+                Ok(Ok(()))
             }
             None => {
-                if !READ_ONLY.contains(&key) {
-                    bump(&cx.ignored.attributes);
-                }
+                bump(&cx.ignored.attributes);
                 Ok(Ok(()))
             }
         }
+    }
+
+    /// Empties a field or attribute, or leaves it as it is.
+    fn read_null(
+        &mut self,
+        cx: &RouteContext<'_>,
+        kind: ProfileKind,
+        key: &str,
+    ) -> Result<(), RouteError> {
+        if cx.assume.null_values != AssumedNulls::Cleared {
+            return Ok(());
+        }
+        if kind.shape(key).is_some() {
+            self.profile.insert(key.to_owned(), Value::Null);
+        } else if let Some(found) = definition(cx, kind, key)? {
+            self.attributes.push((found.id, Value::Null));
+        }
+        Ok(())
     }
 
     /// A string field of the patch.
@@ -165,6 +210,7 @@ impl Patch {
             .query_row([id], |row| row.get(0))?;
         let mut profile: Map<String, Value> = serde_json::from_str(&stored).unwrap_or_default();
         profile.extend(self.profile.iter().map(|(key, value)| (key.clone(), value.clone())));
+        profile.retain(|_, value| !value.is_null());
         cx.db
             .prepare_cached(&format!(
                 "UPDATE {table} SET profile = ?2, custom_id = coalesce(?3, custom_id), \
@@ -207,6 +253,13 @@ fn external_id(value: &Value) -> Result<String, String> {
     }
 }
 
+/// An external id of a user or company.
+fn checked_external_id(cx: &RouteContext<'_>, value: &Value) -> Result<String, String> {
+    let id = external_id(value)?;
+    let max = usize::try_from(cx.assume.id_max_length).unwrap_or(usize::MAX);
+    if id.chars().count() > max { Err(too_long(max)) } else { Ok(id) }
+}
+
 /// A list of tag names, none of them blank.
 pub(super) fn tag_names(value: &Value) -> Result<Vec<String>, String> {
     let Some(items) = value.as_array() else {
@@ -239,9 +292,14 @@ pub(super) fn find_by_external_id(
     kind: ProfileKind,
     own: &str,
 ) -> Result<Option<i64>, RouteError> {
+    let collation = match cx.assume.id_case {
+        AssumedIdCase::Distinguished => "",
+        AssumedIdCase::Ignored => " COLLATE NOCASE",
+    };
+    let table = kind.table();
     Ok(cx
         .db
-        .prepare_cached(&format!("SELECT id FROM {} WHERE custom_id = ?", kind.table()))?
+        .prepare_cached(&format!("SELECT id FROM {table} WHERE custom_id = ?{collation}"))?
         .query_row([own], |row| row.get(0))
         .optional()?)
 }
@@ -265,7 +323,27 @@ pub(super) fn owner(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<i64, Rou
         PathKey::Number(id) => exists(cx, kind, *id)?.then_some(*id),
         PathKey::Name(own) => find_by_external_id(cx, kind, own)?,
     };
-    found.ok_or_else(|| RouteReply::not_found().into())
+    visible(cx, kind, found)
+}
+
+/// A user or company that was found, or 404 if it is none or is too new to be shown.
+pub(super) fn visible(
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
+    found: Option<i64>,
+) -> Result<i64, RouteError> {
+    let id = found.ok_or_else(RouteReply::not_found)?;
+    if cx.assume.read_after_write_secs > 0 {
+        let created: i64 = cx
+            .db
+            .prepare_cached(&format!("SELECT created_at FROM {} WHERE id = ?", kind.table()))?
+            .query_row([id], |row| row.get(0))?;
+        let age = u64::try_from(cx.now - created).unwrap_or_default() / 1_000_000;
+        if age < cx.assume.read_after_write_secs {
+            return Err(RouteReply::not_found().into());
+        }
+    }
+    Ok(id)
 }
 
 /// Writes the common fields of users and companies into `out`: standard fields, tags, and custom

@@ -174,6 +174,7 @@ impl IncomingRequest {
                 let url = format!("{}{BASE_PATH}{}", self.origin, self.path);
                 let query = self.query.as_deref().unwrap_or_default();
                 let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+                let assume = *state.assumptions();
                 let mut store = state.store();
                 let reply = store.run(
                     |db| RouteContext {
@@ -182,6 +183,7 @@ impl IncomingRequest {
                         query,
                         body,
                         version,
+                        assume,
                         now: self.now,
                         url,
                         ignored: Ignored::default(),

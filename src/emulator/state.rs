@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::assume::Assumptions;
 use super::faults::{FaultState, Faults};
 use super::store::AccountStore;
 
@@ -15,6 +16,7 @@ pub(super) struct EmulatorState {
     api_key: HiddenKey,
     store: Mutex<AccountStore>,
     faults: Mutex<FaultState>,
+    assumptions: Mutex<Assumptions>,
     /// Cancelled when the emulator stops.
     pub(super) token: CancellationToken,
 }
@@ -34,6 +36,7 @@ impl EmulatorState {
         api_key: String,
         store: AccountStore,
         faults: Faults,
+        assumptions: Assumptions,
         token: CancellationToken,
     ) -> Self {
         Self {
@@ -41,6 +44,7 @@ impl EmulatorState {
             api_key: HiddenKey(api_key),
             store: Mutex::new(store),
             faults: Mutex::new(FaultState::new(faults)),
+            assumptions: Mutex::new(assumptions),
             token,
         }
     }
@@ -53,6 +57,10 @@ impl EmulatorState {
     /// A panic under the lock rolls its transaction back, so the store stays consistent.
     pub(super) fn store(&self) -> MutexGuard<'_, AccountStore> {
         self.store.lock()
+    }
+
+    pub(super) fn assumptions(&self) -> MutexGuard<'_, Assumptions> {
+        self.assumptions.lock()
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, FaultState> {

@@ -10,6 +10,7 @@ mod engine;
 mod live_replay;
 mod playground;
 mod probe;
+mod quota_store;
 mod reasons;
 mod replay;
 mod run;

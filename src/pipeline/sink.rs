@@ -10,7 +10,8 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, EngineParts};
-use super::probe::{DeliveryProbe, DestinationProbe};
+use super::probe::{DeliveryProbe, DestinationProbe, OutageLog};
+use super::quota_store::QuotaStore;
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::{BufferKind, UsercomSink};
@@ -61,8 +62,10 @@ impl SinkFactory for UsercomSink {
             OnAuthFailure::Abort => RunMode::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
-        let transport = |halt| {
+        // The health check is a connection of its own, and logs its result itself.
+        let transport = |halt, outages| {
             let settings = TransportSettings {
+                sink: cx.name.clone(),
                 base_url: config.base_url(),
                 api_key: config.api_key.clone(),
                 request: config.request.clone(),
@@ -72,30 +75,33 @@ impl SinkFactory for UsercomSink {
                 route_closed: Duration::from_secs(config.delivery.route_closed_secs),
                 cures: usercom::remediation,
             };
-            let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
+            let probe = Arc::new(DeliveryProbe::new(&cx.name, cx.metrics.clone(), outages));
             HttpTransport::new(settings, probe, cx.abort.clone())
                 .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
         let halt = cx.on_auth_failure;
         let probe: Arc<dyn usercom::ExecutorObserver> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
-        let destination = |transport: HttpTransport| {
+        let destination = |transport: Arc<HttpTransport>| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
-            OpExecutor::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
+            OpExecutor::new(transport, users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
                 .with_account(&config.account)
         };
-        let checked = destination(transport(OnAuthFailure::Abort)?);
+        let checked = destination(Arc::new(transport(OnAuthFailure::Abort, OutageLog::Off)?));
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
-        let usercom = Arc::new(destination(transport(halt)?));
+        let transport = Arc::new(transport(halt, OutageLog::On)?);
+        let usercom = Arc::new(destination(Arc::clone(&transport)));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
             .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
         // The first save also trims the look-ups of an earlier process.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
-        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
+        let quota =
+            QuotaStore::new(cx.store.clone(), cx.name.clone(), config.base_url(), transport);
+        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, quota, cx };
         Ok((Box::new(sink), healthcheck))
     }
 }
@@ -134,6 +140,7 @@ struct DeliveringSink {
     saved: AtomicUsize,
     /// Whether the early deletion of message ids was logged.
     said: AtomicBool,
+    quota: QuotaStore,
     cx: SinkContext,
 }
 
@@ -344,7 +351,7 @@ impl DeliveringSink {
             .await
             .map_err(storage)?;
         self.usercom.restore(rows);
-        Ok(())
+        self.quota.restore().await.map_err(storage)
     }
 
     async fn save_regularly(&self) {
@@ -420,6 +427,7 @@ impl DeliveringSink {
 
     /// Saves look-ups. A failure costs look-ups after a restart, never records.
     async fn save(&self) {
+        self.quota.save().await;
         // In pieces, so that completions are written in between.
         loop {
             let changes = self.usercom.take_changes(MAX_SAVED_TOGETHER);
@@ -459,8 +467,8 @@ fn catalog_error(failure: ExecuteError) -> SinkError {
             SinkError::KeyRefused { status, cure: usercom::remediation(status) }
         }
         ExecuteError::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
-        ExecuteError::Reject { status: Some(status), reason, .. } => {
-            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::remediation(status)))
+        ExecuteError::Reject { status: Some(_), .. } => {
+            SinkError::UnexpectedApi(format!("{failure}; {}", failure.remediation()))
         }
         other => SinkError::UnexpectedApi(other.to_string()),
     }

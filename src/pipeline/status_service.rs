@@ -84,7 +84,7 @@ impl StatusService {
             store: store.clone(),
             inputs: Arc::clone(&self.inputs),
             stop,
-            progress: Mutex::default(),
+            replays: Mutex::default(),
         };
         let service = Service {
             metrics,

@@ -11,17 +11,15 @@ use serde::Serialize;
 /// An object under construction.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
-    /// The entries, without the enclosing braces.
-    entries: BytesMut,
+    /// `{` and the entries, or nothing yet.
+    object: BytesMut,
 }
 
 impl Metadata {
     /// Adds an entry. Keys must be distinct, and the value must serialize as JSON.
     pub(super) fn with(mut self, key: &str, value: impl Serialize) -> Self {
-        if !self.entries.is_empty() {
-            self.entries.put_u8(b',');
-        }
-        let mut writer = (&mut self.entries).writer();
+        self.object.put_u8(if self.object.is_empty() { b'{' } else { b',' });
+        let mut writer = (&mut self.object).writer();
         serde_json::to_writer(&mut writer, key).expect("a text is always JSON");
         writer.get_mut().put_u8(b':');
         serde_json::to_writer(&mut writer, &value).expect("values of metadata become JSON");
@@ -29,12 +27,12 @@ impl Metadata {
     }
 
     /// The finished object.
-    pub(super) fn finish(self) -> Bytes {
-        let mut object = BytesMut::with_capacity(self.entries.len() + 2);
-        object.put_u8(b'{');
-        object.extend_from_slice(&self.entries);
-        object.put_u8(b'}');
-        object.freeze()
+    pub(super) fn finish(mut self) -> Bytes {
+        if self.object.is_empty() {
+            return Bytes::from_static(b"{}");
+        }
+        self.object.put_u8(b'}');
+        self.object.freeze()
     }
 }
 

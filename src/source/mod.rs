@@ -5,6 +5,8 @@
 //! A source discards a record only after its verdict; what was not settled is read again by the
 //! next run, where the source can be read again.
 
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
+mod broker_message;
 pub mod decode;
 pub mod file;
 #[cfg(feature = "fluvio")]
@@ -22,8 +24,6 @@ pub mod offset_tracker;
 mod progress;
 mod registry;
 pub mod stdin;
-#[cfg(any(feature = "fluvio", feature = "kafka"))]
-mod text;
 mod tls;
 #[cfg(feature = "vector")]
 pub mod vector;

@@ -72,6 +72,20 @@ impl ExecuteError {
         }
     }
 
+    /// What to do about it, in words.
+    pub fn remediation(&self) -> &'static str {
+        match self {
+            Self::Reject { status: Some(status @ (300..=399 | 404)), .. } => remediation(*status),
+            _ if self.is_page() => {
+                "this address answers with a web page, so it is not the API itself: check `app` or \
+                 `endpoint` (https, path ending in /api/public/) and whether a login page, a \
+                 firewall or a proxy stands in between"
+            }
+            Self::Reject { status: Some(status), .. } => remediation(*status),
+            _ => "",
+        }
+    }
+
     /// A refusal of our own.
     pub(super) fn own(reason: impl Into<String>) -> Self {
         Self::Reject { status: None, reason: reason.into(), body: String::new() }

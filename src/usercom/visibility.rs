@@ -1,25 +1,26 @@
-//! How long User.com takes to show what was written, and how long a 404 about it is not believed.
+//! How long User.com takes to show what was written, and for how long a 404 about it is asked again.
 //!
-//! Decides without waiting; time is handed in.
+//! Decides without waiting; the time is an argument.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The first pause before something unseen is asked for again; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// What is seen at this age was seen at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
-/// Sightings at once after which the account is taken for one that shows everything at once.
-const ENOUGH_SIGHTINGS: u32 = 3;
-/// How long such an account is still given to show something of which only it knows whether it
-/// was written.
-const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+use crate::backoff::Backoff;
+use crate::deliver::Denial;
 
-/// What is known of one account.
+/// Pauses between requests for something that is not visible yet.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+/// What is visible at this age was visible immediately.
+const IMMEDIATE_LIMIT: Duration = Duration::from_secs(1);
+/// Writes that were visible immediately after which the account is assumed to show every write
+/// immediately.
+const ENOUGH_SIGHTINGS: u32 = 3;
+/// How long such an account is still given to show something that may not have been written.
+const MIN_LOST_WINDOW: Duration = Duration::from_secs(2);
+
+/// How soon one account shows its writes.
 #[derive(Debug)]
 pub(super) struct Visibility {
     window: Duration,
@@ -28,25 +29,33 @@ pub(super) struct Visibility {
 
 #[derive(Debug, Default)]
 struct Sightings {
-    /// The longest that something took to be seen.
+    /// The longest that a write took to become visible.
     longest: Duration,
-    at_once: u32,
+    /// How many writes were visible immediately.
+    immediate: u32,
 }
 
-/// The pauses of one request whose user or company is not seen yet.
-#[derive(Debug, Default)]
+/// The pauses of one request whose user or company is not visible yet.
+#[derive(Debug)]
 pub(super) struct VisibilityWait {
-    pauses: u32,
+    backoff: Backoff,
+    has_paused: bool,
+}
+
+impl Default for VisibilityWait {
+    fn default() -> Self {
+        Self { backoff: PAUSES, has_paused: false }
+    }
 }
 
 impl Visibility {
-    /// Of an account that shows what was written within `window`.
+    /// For an account that shows within `window` what was written.
     pub(super) fn new(window: Duration) -> Self {
         Self { window, seen: Mutex::default() }
     }
 
-    /// How long to wait before something that was written at `written` is asked for again. `None`
-    /// once it should have been seen.
+    /// How long to wait before something that was written at `written` is requested again. `None`
+    /// once it should have been visible.
     pub(super) fn pause(
         &self,
         written: Option<Instant>,
@@ -56,22 +65,27 @@ impl Visibility {
         self.pause_within(self.window, written?, wait, now)
     }
 
-    /// The same for something of which it is not known whether it was written: where the account
-    /// shows everything at once, it is soon known.
+    /// The same for something that may not have been written: where the account shows every write
+    /// immediately, the wait is short. What the server answered with 429 was most likely not written,
+    /// so the wait is no longer than that of earlier writes.
     pub(super) fn pause_if_lost(
         &self,
         sent: Instant,
+        denial: Denial,
         wait: &mut VisibilityWait,
         now: Instant,
     ) -> Option<Duration> {
         let window = {
-            let seen = self.seen();
-            match seen.at_once >= ENOUGH_SIGHTINGS {
-                true => self.window.min(LEAST_PATIENCE.max(seen.longest * 2)),
-                false => self.window,
+            let seen = self.seen.lock();
+            match denial {
+                Denial::TooMany => seen.longest * 2,
+                Denial::None if seen.immediate >= ENOUGH_SIGHTINGS => {
+                    MIN_LOST_WINDOW.max(seen.longest * 2)
+                }
+                Denial::None => self.window,
             }
         };
-        self.pause_within(window, sent, wait, now)
+        self.pause_within(window.min(self.window), sent, wait, now)
     }
 
     fn pause_within(
@@ -83,30 +97,25 @@ impl Visibility {
     ) -> Option<Duration> {
         let age = now.saturating_duration_since(written);
         let left = window.checked_sub(age).filter(|left| !left.is_zero())?;
-        let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(wait.pauses)).min(MAX_PAUSE);
-        // What took long before will take as long again.
-        let expected = match wait.pauses {
-            0 => self.seen().longest.saturating_sub(age),
-            _ => Duration::ZERO,
+        // The first pause is as long as the slowest write took so far.
+        let expected = match wait.has_paused {
+            false => self.seen.lock().longest.saturating_sub(age),
+            true => Duration::ZERO,
         };
-        wait.pauses += 1;
-        Some(doubled.max(expected).min(left))
+        wait.has_paused = true;
+        Some(wait.backoff.next_wait().max(expected).min(left))
     }
 
-    /// Something that was written at `written` is seen.
+    /// Notes that something that was written at `written` is visible.
     pub(super) fn seen_at(&self, written: Option<Instant>, wait: &VisibilityWait, now: Instant) {
         let Some(written) = written else { return };
         let age = now.saturating_duration_since(written);
-        let mut seen = self.seen();
-        if wait.pauses > 0 {
+        let mut seen = self.seen.lock();
+        if wait.has_paused {
             seen.longest = seen.longest.max(age).min(self.window);
-        } else if age < AT_ONCE {
-            seen.at_once = seen.at_once.saturating_add(1);
+        } else if age < IMMEDIATE_LIMIT {
+            seen.immediate = seen.immediate.saturating_add(1);
         }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Sightings> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +130,7 @@ mod tests {
         let (mut now, mut wait, mut ages) = (written, VisibilityWait::default(), Vec::new());
         loop {
             let pause = match lost {
-                true => visibility.pause_if_lost(written, &mut wait, now),
+                true => visibility.pause_if_lost(written, Denial::None, &mut wait, now),
                 false => visibility.pause(Some(written), &mut wait, now),
             };
             let Some(pause) = pause else { return ages };
@@ -148,7 +157,7 @@ mod tests {
         // that shows them at once is not waited for long.
         let visibility = Visibility::new(WINDOW);
         let written = Instant::now();
-        let late = VisibilityWait { pauses: 3 };
+        let late = VisibilityWait { has_paused: true, ..VisibilityWait::default() };
         visibility.seen_at(Some(written), &late, written + Duration::from_secs(7));
         assert_eq!(looks(&visibility, false)[0], 7);
 
@@ -157,6 +166,8 @@ mod tests {
             quick.seen_at(Some(written), &VisibilityWait::default(), written);
         }
         assert_eq!(looks(&quick, true), [1, 2]);
+        let mut wait = VisibilityWait::default();
+        assert_eq!(quick.pause_if_lost(written, Denial::TooMany, &mut wait, written), None);
         assert_eq!(looks(&quick, false).last(), Some(&30));
     }
 }

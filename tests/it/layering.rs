@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+
 /// A top-level module, and the modules it must not import.
 pub(crate) const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     (
@@ -108,6 +110,32 @@ fn modules_import_only_what_layering_allows() {
                         wrong.push(format!("{}: {n}: {line}", file.display()));
                     }
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is done in one file only: the code that does it, and the file.
+const ONE_HOME: &[(&str, &str)] = &[
+    (r"damerau_levenshtein\(", "suggest.rs"),
+    (r#""\*{3}""#, "redact/mod.rs"),
+    (r"listener\.accept\(\)\.await (?:\{|\?)", "listener.rs"),
+    (r"02[xX]\}", "(the crate hex)"),
+    (r"\bPoisonError\b", "(parking_lot)"),
+];
+
+#[test]
+fn shared_helpers_have_one_home() {
+    // Suggestions, redaction, accepting connections, hexadecimal text and locks are written once.
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for file in sources(&src) {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for (pattern, home) in ONE_HOME {
+            if Regex::new(pattern).unwrap().is_match(code) && file != src.join(home) {
+                wrong.push(format!("{}: `{pattern}` belongs into {home}", file.display()));
             }
         }
     }

@@ -29,8 +29,8 @@ use super::diagnostic::Report;
 use super::document::{Document, Format, Node, NodeKind, SourceText};
 use super::fault::{ConfigPath, Fault};
 use super::load::{EmbeddingContext, Paths, analyze, broken, shown};
-use super::secret::Redactions;
 use super::{CompileMapping, Environment, Loaded, SourceConfig, syntax};
+use crate::redact::Redactions;
 
 pub use self::package::connector_package_text;
 pub use self::secrets::Secrets;

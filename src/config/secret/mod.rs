@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::document::{Document, Format, Node, NodeKind};
+use crate::redact::{REDACTED, Redactions};
 use crate::suggest::edits_within;
 use words::{looks_secret, secret_words, user_infos, without_references};
 
@@ -36,49 +37,12 @@ const SECRET_KEYS: &[&str] = &[
     "auth",
 ];
 
-/// The shortest outside value that is removed from messages: shorter ones would match other text by
-/// chance.
-const MIN_REDACTED: usize = 4;
-
-/// Strings that must not appear in a message, and their replacements.
-#[derive(Debug, Default)]
-pub(crate) struct Redactions(Vec<(String, String)>);
-
 impl Redactions {
-    /// A message without secrets.
-    pub(crate) fn apply(&self, message: &str) -> String {
-        let mut message = message.to_owned();
-        for (secret, instead) in &self.0 {
-            if message.contains(secret.as_str()) {
-                message = message.replace(secret.as_str(), instead);
-            }
-        }
-        message
-    }
-
-    /// Those that can occur in one of these messages: a file may have any number of secrets, and
-    /// searching each message for each takes long.
-    pub(crate) fn within<'m>(mut self, messages: impl Iterator<Item = &'m str>) -> Self {
-        let fours = |text: &str| -> Vec<[u8; MIN_REDACTED]> {
-            let windows = text.as_bytes().windows(MIN_REDACTED);
-            windows.map(|four| four.try_into().expect("a window of that length")).collect()
-        };
-        let known: HashSet<_> = messages.flat_map(fours).collect();
-        self.0.retain(|(secret, _)| {
-            let mut windows = secret.as_bytes().windows(MIN_REDACTED);
-            windows.all(|four| known.contains(four))
-        });
-        self.0.dedup();
-        self
-    }
-
     /// Every value that came from outside a file or has a secret key.
     pub(crate) fn of(root: &Node) -> Self {
         let mut found = Self::default();
         found.collect(root, Depth::Root, RedactionScope::No);
-        // Longer ones first, so that no part of a secret remains next to a redacted shorter one.
-        found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
-        found
+        found.longest_first()
     }
 
     fn collect(&mut self, node: &Node, depth: Depth, scope: RedactionScope) {
@@ -89,7 +53,7 @@ impl Redactions {
                     // A value that lost its key may have become part of another value.
                     if !known {
                         for part in secret_words(key) {
-                            self.add(&key[part], "***");
+                            self.add(&key[part], REDACTED);
                         }
                         self.add_user_infos(key);
                     }
@@ -106,12 +70,12 @@ impl Redactions {
                 // A value from outside is shown as its reference, unless its key is secret.
                 let suspect = scope == RedactionScope::Suspects && scope.covers(&text.written);
                 if (scope == RedactionScope::Yes || suspect) && !is_path(&text.value) {
-                    self.add(&text.value, "***");
+                    self.add(&text.value, REDACTED);
                 }
                 self.add_user_infos(&text.value);
                 if text.value.contains(char::is_whitespace) {
                     for word in secret_words(&text.value) {
-                        self.add(&text.value[word], "***");
+                        self.add(&text.value[word], REDACTED);
                     }
                 }
                 for piece in text.pieces.iter().filter(|piece| piece.inserted) {
@@ -128,17 +92,11 @@ impl Redactions {
     fn add_user_infos(&mut self, text: &str) {
         for info in user_infos(text) {
             let info = text[info].trim_end_matches('@');
-            self.add(info, "***");
+            self.add(info, REDACTED);
             let password = info.rsplit([':', '/', '@']).next().unwrap_or_default();
             if looks_secret(password) {
-                self.add(password, "***");
+                self.add(password, REDACTED);
             }
-        }
-    }
-
-    fn add(&mut self, secret: &str, instead: &str) {
-        if secret.len() >= MIN_REDACTED {
-            self.0.push((secret.to_owned(), instead.to_owned()));
         }
     }
 }
@@ -462,11 +420,10 @@ pub(crate) fn raw_redactions(text: &str) -> Redactions {
     for span in raw_spans(text) {
         let is_quote = |c: char| c.is_whitespace() || "\"'".contains(c);
         for word in text[span].split(is_quote) {
-            found.add(word, "***");
+            found.add(word, REDACTED);
         }
     }
-    found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
-    found
+    found.longest_first()
 }
 
 fn raw_spans(text: &str) -> Vec<Range<usize>> {

@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Decoding;
+use crate::redact::REDACTED;
 
 /// Reads records of Kafka topics as a member of a consumer group. Offsets are committed only after
 /// their records were delivered or are in the dead letters.
@@ -144,5 +145,5 @@ fn names_only<S: Serializer>(
     options: &IndexMap<String, SecretString>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(options.keys().map(|key| (key, "***")))
+    serializer.collect_map(options.keys().map(|key| (key, REDACTED)))
 }

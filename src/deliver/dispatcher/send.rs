@@ -1,11 +1,12 @@
 //! The loop that sends one request until there is a final answer.
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{AfterAttempt, AttemptTransport, ConnectionChoice, RequestDispatcher};
 use crate::deliver::outcome::{RetryReason, SideEffect};
 use crate::deliver::request::{ApiReply, Request};
-use crate::deliver::transport::{Attempts, BeforeSend, SendError, Transport};
+use crate::deliver::transport::{Attempts, BeforeSend, Denial, SendError, Transport};
 
 impl<W: AttemptTransport> RequestDispatcher<W> {
     async fn carry(
@@ -55,18 +56,29 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
             // A connection that the server had closed is no failure of the request.
             if !is_stale {
+                if attempts.failed == 0 {
+                    attempts.failing_since = Some(Instant::now());
+                }
                 attempts.failed = attempts.failed.saturating_add(1);
             }
-            Self::tell(request, attempts, &again.why);
+            self.tell(request, attempts, &again.why);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
                 () = self.note_failure(request, attempts, &again) => {}
             }
             if again.side_effect == SideEffect::Possible {
+                let denial = match again.why {
+                    RetryReason::Status(429) => Denial::TooMany,
+                    _ => Denial::None,
+                };
+                // Without an answer it is not known yet whether it is sent again.
+                if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
+                    self.observer.retry(again.why.label());
+                }
                 // That the side_effect is open matters more than that the process stops.
                 drop(self.rest(again.wait).await);
-                return Err(SendError::Ambiguous { why: again.why.text() });
+                return Err(SendError::Ambiguous { why: again.why.text(), denial });
             }
             if self.retry.exhausted(attempts.failed) {
                 return Err(Self::give_up(attempts, again.why.text()));

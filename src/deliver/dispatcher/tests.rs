@@ -63,6 +63,7 @@ struct Made<W> {
 fn make<W: AttemptTransport>(wire: W, config: &RequestConfig, halt: OnAuthFailure) -> Made<W> {
     let stop = CancellationToken::new();
     let settings = DispatcherSettings {
+        sink: "crm",
         request: config,
         halt,
         poison: PoisonPolicy::default(),
@@ -148,9 +149,9 @@ async fn response_429_pauses_all_requests_once() {
     let mut tasks = JoinSet::new();
     for n in 0..20 {
         let dispatcher = Arc::clone(&made.dispatcher);
-        tasks.spawn(async move {
-            send(&dispatcher, &n.to_string(), Idempotency::NonIdempotent).await.0
-        });
+        tasks.spawn(
+            async move { send(&dispatcher, &n.to_string(), Idempotency::Idempotent).await.0 },
+        );
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
@@ -380,7 +381,7 @@ async fn unknown_quota_is_learned_and_respected() {
             lanes.spawn(async move {
                 loop {
                     let (result, _) =
-                        send(&dispatcher, &format!("{n}"), Idempotency::NonIdempotent).await;
+                        send(&dispatcher, &format!("{n}"), Idempotency::Idempotent).await;
                     assert_eq!(result.unwrap().status, 200);
                 }
             });
@@ -436,7 +437,7 @@ async fn delivered<F: Fn(u32, Duration) -> bool + Send + Sync + 'static>(
         let dispatcher = Arc::clone(&made.dispatcher);
         lanes.spawn(async move {
             loop {
-                send(&dispatcher, &n.to_string(), Idempotency::NonIdempotent).await.0.unwrap();
+                send(&dispatcher, &n.to_string(), Idempotency::Idempotent).await.0.unwrap();
             }
         });
     }

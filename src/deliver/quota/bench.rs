@@ -224,8 +224,8 @@ type Event = Reverse<(Instant, Step, usize, usize, u32, AttemptTicket)>;
 /// Runs clients against a throttle.
 pub(super) fn run(throttle: Throttle, load: Load, seed: u64) -> Outcome {
     let start = Instant::now();
-    let clients = (0..load.clients).map(|_| Client::new(start, load.users)).collect();
-    run_clients(throttle, load, start, clients, seed)
+    let mut clients: Vec<_> = (0..load.clients).map(|_| Client::new(start, load.users)).collect();
+    run_clients(throttle, load, start, &mut clients, seed)
 }
 
 /// Runs these clients against a throttle.
@@ -233,7 +233,7 @@ pub(super) fn run_clients(
     mut throttle: Throttle,
     load: Load,
     start: Instant,
-    mut clients: Vec<Client>,
+    clients: &mut [Client],
     seed: u64,
 ) -> Outcome {
     let mut rng = StdRng::seed_from_u64(seed);

@@ -52,6 +52,11 @@ impl InFlightCap {
         }
     }
 
+    /// A limit that was known before.
+    pub(super) fn with_limit(limit: u32) -> Self {
+        Self { limit: Some(limit), ..Self::new() }
+    }
+
     /// The limit, if there is one.
     pub(super) fn limit(&self) -> Option<u32> {
         self.limit

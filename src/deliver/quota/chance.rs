@@ -67,6 +67,11 @@ pub(super) struct RandomRefusals {
 }
 
 impl RandomRefusals {
+    /// A share that was known before.
+    pub(super) fn with_share(share: f64) -> Self {
+        Self { share, trial: None }
+    }
+
     /// The share; 0 if there is none.
     pub(super) fn share(&self) -> f64 {
         self.share

@@ -94,6 +94,6 @@ impl ClosedPeriod {
                 gap = gap.min(step.max(OVERDUE / 4.0 * length));
             }
         }
-        Duration::from_secs_f64(gap)
+        Duration::from_secs_f64(gap.min(MAX_GAP))
     }
 }

@@ -29,6 +29,7 @@ mod chance;
 mod closed;
 mod headers;
 mod judge;
+mod learned;
 mod pace;
 mod recent;
 mod window;
@@ -42,6 +43,7 @@ use chance::RandomRefusals;
 use closed::{ClosedPeriod, ProbeBasis, VAGUE_HINT};
 pub use headers::RateLimitHeaders;
 use judge::JudgedSpan;
+pub use learned::LearnedQuota;
 use pace::PaceEstimate;
 use recent::AcceptedLog;
 use window::QuotaCycle;
@@ -186,12 +188,12 @@ impl QuotaEstimator {
 
     /// An attempt starts. Its ticket has to come back, whatever becomes of it.
     pub fn take(&mut self, now: Instant) -> AttemptTicket {
-        if let Some(pace) = &mut self.pace {
-            pace.take(now);
-        }
         if let Some(closed) = &mut self.closed {
+            // A probe does not wait for the pace, so it must not delay the attempts after it.
             closed.probe = Some(now);
             closed.probes += 1;
+        } else if let Some(pace) = &mut self.pace {
+            pace.take(now);
         }
         self.in_flight = self.in_flight.saturating_add(1);
         self.span.started += 1.0;

@@ -91,6 +91,11 @@ impl QuotaCycle {
         Self { start, accepted: 0.0, last, lag: 0.0, window, present, rolling }
     }
 
+    /// A window that was known before.
+    pub(super) fn with_window(window: QuotaWindow) -> Self {
+        Self { last: Some(window), window: Some(window), ..Self::new() }
+    }
+
     pub(super) fn window(&self) -> Option<QuotaWindow> {
         self.window
     }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::emulator::context::{PathKey, RouteContext};
 use crate::emulator::profile::ProfileKind;
-use crate::emulator::reply::{FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
+use crate::emulator::reply::{
+    FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult, too_long,
+};
 use crate::emulator::typing::PropertyType;
 
 /// The longest name, in characters.
@@ -84,6 +86,32 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
         return Err(FieldErrors::one("name", "Attribute with this name already exists."));
     }
     Ok(RouteReply::created(describe(cx, cx.db.last_insert_rowid())?))
+}
+
+/// Creates an attribute that a write names, with the type of its value.
+pub(in crate::emulator) fn create_from_value(
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
+    name: &str,
+    value: &Value,
+) -> Result<i64, RouteError> {
+    if name.chars().count() > MAX_NAME_LEN {
+        return Err(FieldErrors::one(name, too_long(MAX_NAME_LEN)));
+    }
+    let value_type = match value {
+        Value::Bool(_) => PropertyType::Boolean,
+        Value::Number(number) if number.is_i64() => PropertyType::Integer,
+        Value::Number(_) => PropertyType::Float,
+        Value::Array(_) | Value::Object(_) => PropertyType::Json,
+        Value::Null | Value::String(_) => PropertyType::String,
+    };
+    cx.db
+        .prepare_cached(
+            "INSERT INTO attributes (name, name_std, value_type, content_type, multiple) \
+             VALUES (?1, ?2, ?3, ?4, 0)",
+        )?
+        .execute(params![name, slug(name), value_type.as_str(), kind.content_type()])?;
+    Ok(cx.db.last_insert_rowid())
 }
 
 /// Lower case, with underscores for spaces: `API string attribute` is `api_string_attribute`.

@@ -1,13 +1,14 @@
 //! `companies/` and `companies-by-id/`: create, read, change, delete, members.
 //!
 //! # Invariants
-//! A company always has a name. There is no upsert, and members are added by the company's remote
-//! id only, because the documentation shows neither.
+//! A company always has a name. There is no upsert, because the documentation shows none. Members
+//! are added by remote ids, unless the assumptions allow external ids too.
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::users::join;
+use crate::emulator::assume::{AssumedMemberAgain, AssumedMemberCompany, AssumedMemberUser};
 use crate::emulator::context::{RequestVersion, RouteContext};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{BLANK, FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
@@ -32,6 +33,18 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     let id = cx.db.last_insert_rowid();
     patch.apply(cx, ProfileKind::Company, id)?;
     Ok(RouteReply::created(describe(cx, id)?))
+}
+
+/// Creates a company of which a user's body names the external id; that is its name too.
+pub(super) fn create_bare(cx: &RouteContext<'_>, custom_id: &str) -> Result<i64, RouteError> {
+    let name = json!({ "name": custom_id }).to_string();
+    cx.db
+        .prepare_cached(
+            "INSERT INTO companies (custom_id, profile, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, ?3)",
+        )?
+        .execute(params![custom_id, name, cx.now])?;
+    Ok(cx.db.last_insert_rowid())
 }
 
 pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
@@ -61,10 +74,21 @@ fn check_name(patch: &Patch) -> Result<(), RouteError> {
     }
 }
 
-/// Adding a member again changes nothing and is not an error.
+/// `companies-by-id/ID/add_member/`, if the assumptions allow it.
+pub(super) fn add_member_by_external_id(cx: &RouteContext<'_>) -> RouteResult {
+    match cx.assume.member_company {
+        AssumedMemberCompany::Id => Err(RouteReply::not_found().into()),
+        AssumedMemberCompany::CustomId => add_member(cx),
+    }
+}
+
+/// Adding a member again changes nothing.
 pub(super) fn add_member(cx: &RouteContext<'_>) -> RouteResult {
     let company = profile::owner(cx, ProfileKind::Company)?;
     let user = member(cx)?;
+    if cx.assume.member_again == AssumedMemberAgain::Refused && is_member(cx, company, user)? {
+        return Err(FieldErrors::one("user_id", "The user is a member already."));
+    }
     join(cx, company, user)?;
     Ok(RouteReply::ok(describe(cx, company)?))
 }
@@ -78,9 +102,19 @@ pub(super) fn remove_member(cx: &RouteContext<'_>) -> RouteResult {
     Ok(RouteReply::ok(describe(cx, company)?))
 }
 
-/// The user that the body names: by `user_id`, or by `user_custom_id` if that is absent.
+fn is_member(cx: &RouteContext<'_>, company: i64, user: i64) -> Result<bool, RouteError> {
+    Ok(cx
+        .db
+        .prepare_cached("SELECT 1 FROM members WHERE company = ?1 AND user = ?2")?
+        .exists(params![company, user])?)
+}
+
+/// The user that the body names: by `user_id`, or by `user_custom_id` if that is absent and the
+/// assumptions allow it.
 fn member(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
-    let found = if cx.body.contains_key("user_id") || !cx.body.contains_key("user_custom_id") {
+    let by_external_id = cx.assume.member_user == AssumedMemberUser::UserCustomId
+        && cx.body.contains_key("user_custom_id");
+    let found = if cx.body.contains_key("user_id") || !by_external_id {
         let id = cx.integer("user_id")?;
         profile::exists(cx, ProfileKind::User, id)?.then_some(id)
     } else {
@@ -90,7 +124,7 @@ fn member(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
             cx.text("user_custom_id", MAX_TEXT_LEN)?,
         )?
     };
-    found.ok_or_else(|| RouteReply::not_found().into())
+    profile::visible(cx, ProfileKind::User, found)
 }
 
 /// The company as the API writes it.

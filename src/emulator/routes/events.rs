@@ -10,6 +10,7 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
+use super::moment;
 use crate::emulator::context::{RouteContext, bump};
 use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
@@ -28,15 +29,13 @@ pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
 
 pub(super) fn by_remote_id(cx: &RouteContext<'_>) -> RouteResult {
     let user = cx.integer("user_id")?;
-    if !profile::exists(cx, ProfileKind::User, user)? {
-        return Err(RouteReply::not_found().into());
-    }
-    occur(cx, user)
+    let found = profile::exists(cx, ProfileKind::User, user)?.then_some(user);
+    occur(cx, profile::visible(cx, ProfileKind::User, found)?)
 }
 
 fn occur(cx: &RouteContext<'_>, user: i64) -> RouteResult {
     let name = cx.text("name", MAX_TEXT_LEN)?;
-    let timestamp = timestamp(cx)?;
+    let timestamp = moment::assumed(cx, timestamp(cx)?)?;
     let data = data(cx)?;
     let (definition, created) = define_name(cx, name)?;
     let data = fit(cx, definition, data)?;

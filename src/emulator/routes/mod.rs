@@ -9,6 +9,7 @@ mod companies;
 mod events;
 mod mass;
 mod merge;
+mod moment;
 mod search;
 mod site_views;
 mod tags;
@@ -20,7 +21,9 @@ use percent_encoding::percent_decode_str;
 use super::context::{PathKey, RouteContext};
 use super::reply::RouteResult;
 
-pub(super) use attributes::{create as create_attribute, describe as describe_attribute};
+pub(super) use attributes::{
+    create as create_attribute, create_from_value, describe as describe_attribute,
+};
 pub(super) use companies::{create as create_company, describe as describe_company};
 pub(super) use events::{define as define_event, describe as describe_event, describe_definition};
 pub(super) use site_views::describe as describe_page_view;
@@ -86,6 +89,10 @@ static ROUTES: &[ApiRoute] = &[
     route("companies/:id/", COMPANY),
     route("companies-by-id/:custom_id/", COMPANY),
     route("companies/:id/add_member/", &[("POST", companies::add_member)]),
+    route(
+        "companies-by-id/:custom_id/add_member/",
+        &[("POST", companies::add_member_by_external_id)],
+    ),
     route("companies/:id/remove_member/", &[("POST", companies::remove_member)]),
     route("companies/:id/set_attribute/", &[("POST", values::set_on_company)]),
     route("companies-by-id/:custom_id/set_attribute/", &[("POST", values::set_on_company)]),

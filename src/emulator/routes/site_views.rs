@@ -8,6 +8,8 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
+use super::moment;
+use crate::emulator::assume::{AssumedPageDomain, AssumedPageUser};
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{FieldErrors, RouteError, RouteReply, RouteResult};
@@ -17,18 +19,13 @@ use crate::emulator::typing::{DATETIME_FORMAT, iso, micros_of};
 const MAX_URL_LEN: usize = 2048;
 
 pub(super) fn create(cx: &RouteContext<'_>) -> RouteResult {
-    let key = cx.text("client_user", MAX_URL_LEN)?;
+    let user = viewer(cx)?;
     let domain = cx.text("page_domain", MAX_URL_LEN)?;
     let path = cx.text("page_path", MAX_URL_LEN)?;
-    let timestamp = timestamp(cx)?;
-    let user: Option<i64> = cx
-        .db
-        .prepare_cached("SELECT id FROM users WHERE user_key = ?")?
-        .query_row([key], |row| row.get(0))
-        .optional()?;
-    let Some(user) = user else {
-        return Err(FieldErrors::one("client_user", "User with this key does not exist."));
-    };
+    let timestamp = moment::assumed(cx, timestamp(cx)?)?;
+    if cx.assume.page_domain == AssumedPageDomain::Url && !domain.contains("://") {
+        return Err(FieldErrors::one("page_domain", "Enter a valid URL."));
+    }
     cx.db
         .prepare_cached(
             "INSERT INTO page_views (user, page_domain, page_path, timestamp) \
@@ -44,9 +41,46 @@ pub(super) fn create(cx: &RouteContext<'_>) -> RouteResult {
         )?
         .execute(params![user, timestamp])?;
     Ok(RouteReply::created(json!({
-        "id": id, "client_user": key, "page_domain": domain, "page_path": path,
+        "id": id, "client_user": cx.body.get("client_user"), "page_domain": domain, "page_path": path,
         "timestamp": iso(timestamp),
     })))
+}
+
+/// The user that the body names, by the key or as the assumptions allow.
+fn viewer(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
+    let by_external_id =
+        |field| profile::find_by_external_id(cx, ProfileKind::User, cx.text(field, MAX_URL_LEN)?);
+    let (field, found) = match cx.assume.page_view_user {
+        AssumedPageUser::UserCustomId if cx.body.contains_key("user_custom_id") => {
+            ("user_custom_id", by_external_id("user_custom_id")?)
+        }
+        AssumedPageUser::CustomId if cx.body.contains_key("custom_id") => {
+            ("custom_id", by_external_id("custom_id")?)
+        }
+        AssumedPageUser::UserId if cx.body.contains_key("user_id") => {
+            let id = cx.integer("user_id")?;
+            ("user_id", profile::exists(cx, ProfileKind::User, id)?.then_some(id))
+        }
+        by => {
+            let key = cx.text("client_user", MAX_URL_LEN)?;
+            let found = cx
+                .db
+                .prepare_cached("SELECT id FROM users WHERE user_key = ?")?
+                .query_row([key], |row| row.get(0))
+                .optional()?;
+            match found {
+                None if by == AssumedPageUser::ClientUser => {
+                    ("client_user", by_external_id("client_user")?)
+                }
+                found => ("client_user", found),
+            }
+        }
+    };
+    match profile::visible(cx, ProfileKind::User, found) {
+        Ok(user) => Ok(user),
+        Err(RouteError::Reply(_)) => Err(FieldErrors::one(field, "The user does not exist.")),
+        Err(error) => Err(error),
+    }
 }
 
 /// ISO 8601 with an offset, unlike an event's.

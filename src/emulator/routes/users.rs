@@ -1,13 +1,16 @@
 //! `users/` and `users-by-id/`: create, upsert, read, change, delete.
 //!
 //! # Invariants
-//! `custom_id` is unique, `email` is not; `update_or_create` matches by `custom_id` only.
+//! `custom_id` is unique, `email` is not; `update_or_create` matches by `custom_id` only, or by
+//! `user_key` too if the assumptions say so.
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
+use super::companies;
+use crate::emulator::assume::{AssumedCompanyField, AssumedKeyInUpsert, AssumedUpsertAnswer};
 use crate::emulator::context::{RequestVersion, RouteContext, bump};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
@@ -31,16 +34,47 @@ pub(super) fn update_or_create(cx: &RouteContext<'_>) -> RouteResult {
     let Some(custom_id) = &patch.custom_id else {
         return Err(FieldErrors::one("custom_id", REQUIRED));
     };
-    match profile::find_by_external_id(cx, ProfileKind::User, custom_id)? {
+    let found = match profile::find_by_external_id(cx, ProfileKind::User, custom_id)? {
+        None if cx.assume.user_key_in_upsert == AssumedKeyInUpsert::Adopts => {
+            without_external_id(cx, patch.user_key.as_deref())?
+        }
+        found => found,
+    };
+    match found {
         Some(id) => {
             change(cx, id, &patch)?;
-            Ok(RouteReply::ok(json!({ "created": false, "id": id })))
+            Ok(RouteReply::ok(upserted(cx, id, false)?))
         }
         None => {
             let id = insert(cx, &patch)?;
-            Ok(RouteReply::created(json!({ "created": true, "id": id })))
+            Ok(RouteReply::created(upserted(cx, id, true)?))
         }
     }
+}
+
+/// The user with this key who has no external id yet.
+fn without_external_id(
+    cx: &RouteContext<'_>,
+    key: Option<&str>,
+) -> Result<Option<i64>, RouteError> {
+    Ok(cx
+        .db
+        .prepare_cached("SELECT id FROM users WHERE user_key = ? AND custom_id IS NULL")?
+        .query_row([key], |row| row.get(0))
+        .optional()?)
+}
+
+/// The answer to an upsert.
+fn upserted(cx: &RouteContext<'_>, id: i64, created: bool) -> Result<Value, RouteError> {
+    let mut answer = json!({ "created": created, "id": id });
+    if cx.assume.upsert_answer == AssumedUpsertAnswer::UserKey {
+        let key: String = cx
+            .db
+            .prepare_cached("SELECT user_key FROM users WHERE id = ?")?
+            .query_row([id], |row| row.get(0))?;
+        answer["user_key"] = json!(key);
+    }
+    Ok(answer)
 }
 
 pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
@@ -95,12 +129,28 @@ pub(super) fn change(cx: &RouteContext<'_>, id: i64, patch: &Patch) -> Result<()
             .execute(params![id, key])?;
     }
     if let Some(own) = &patch.company_custom_id {
-        match profile::find_by_external_id(cx, ProfileKind::Company, own)? {
-            Some(company) => join(cx, company, id)?,
-            None => bump(&cx.ignored.companies),
-        }
+        become_member(cx, id, own)?;
     }
     Ok(())
+}
+
+/// What `company_custom_id` does.
+fn become_member(cx: &RouteContext<'_>, user: i64, own: &str) -> Result<(), RouteError> {
+    let effect = cx.assume.company_in_upsert;
+    let company = match (profile::find_by_external_id(cx, ProfileKind::Company, own)?, effect) {
+        (Some(company), _) if effect != AssumedCompanyField::Ignored => company,
+        (None, AssumedCompanyField::Creates) => companies::create_bare(cx, own)?,
+        _ => {
+            bump(&cx.ignored.companies);
+            return Ok(());
+        }
+    };
+    if effect == AssumedCompanyField::Moves {
+        cx.db
+            .prepare_cached("DELETE FROM members WHERE user = ?1 AND company <> ?2")?
+            .execute(params![user, company])?;
+    }
+    join(cx, company, user)
 }
 
 /// Adds the user to the company; does nothing for a member.

@@ -84,7 +84,7 @@ pub(super) struct RunningDigest {
 
 impl Default for RunningDigest {
     fn default() -> Self {
-        let sha256 = hex(Sha256::new());
+        let sha256 = short_digest(Sha256::new());
         Self {
             chain: String::new(),
             hasher: Sha256::new(),
@@ -124,7 +124,7 @@ impl RunningDigest {
     }
 
     fn sha256(&self) -> String {
-        hex(self.hasher.clone())
+        short_digest(self.hasher.clone())
     }
 
     pub(super) fn mark(&self) -> ContentMark {
@@ -355,8 +355,8 @@ fn fill(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The first 12 bytes of a digest.
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize()[..12].iter().map(|b| format!("{b:02x}")).collect()
+fn short_digest(hasher: Sha256) -> String {
+    hex::encode(&hasher.finalize()[..12])
 }
 
 #[cfg(test)]

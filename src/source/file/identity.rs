@@ -135,8 +135,7 @@ impl HeadFingerprint {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest[..12].iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(&Sha256::digest(bytes)[..12])
 }
 
 #[cfg(test)]

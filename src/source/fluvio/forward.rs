@@ -122,14 +122,17 @@ impl PartitionReader {
             true => Err("the record is empty".to_owned()),
             false => Ok(self.decoder.message(&message.value)),
         };
-        let place = self.address.place(message.offset);
-        let mut records = decode::records_of(decoded, &message.value, &place);
-        let id = match self.filtering {
-            Filtering::Unfiltered => self.address.id(message),
-            Filtering::SmartModules => self.address.id_in_answer(message, from, index),
-        };
+        let transport = self.address.message(message);
+        let mut records = decode::records_of(decoded, &message.value, &transport.location());
+        let id: Option<Arc<str>> = match self.filtering {
+            Filtering::Unfiltered => transport.id(),
+            // With SmartModules the offset is only an estimate: the id is where the response began
+            // and the record's index in it.
+            Filtering::SmartModules => transport.id_with(format_args!("{from}+{index}")),
+        }
+        .map(Arc::from);
         for (part, record) in (0..).zip(&mut records) {
-            record.meta = Some(metadata::merge(self.address.meta(message), record.meta.take()));
+            record.meta = Some(metadata::merge(transport.meta().finish(), record.meta.take()));
             record.transport_id = id.as_ref().map(|id| decode::id_of_part(Arc::clone(id), part));
             record.event_time =
                 message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());

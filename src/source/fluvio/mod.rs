@@ -19,13 +19,13 @@ mod fetch;
 mod forward;
 mod intake;
 mod local_start;
-mod message;
 mod monitor;
 mod new_topic;
 mod partition_reader;
 mod reopen;
 mod retry;
 mod start;
+mod topic_partition;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,10 +40,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::client::Client;
 use self::cluster::{Cluster, ClusterError, NewTopic};
 use self::local_start::{LocalStartState, OffsetCommits};
-use self::message::TopicPartition;
 use self::monitor::OffsetMonitor;
 use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
 use self::retry::{ClusterRetry, WaitOutcome};
+use self::topic_partition::TopicPartition;
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
 use crate::config::source::{FluvioSourceConfig as Settings, FluvioStart, FluvioStartWord};
@@ -181,7 +181,7 @@ impl FluvioSource {
         let decoder = Decoder::in_zone(&self.settings.decoding, self.settings.timezone.as_deref())
             .map_err(|why| SourceError::Remote { context: "making a decoder".into(), why })?;
         let address = TopicPartition { topic: self.settings.topic.as_str().into(), partition };
-        let key = format!("{}/{}", self.settings.consumer_id(&self.name), address.place(0));
+        let key = format!("{}/{}", self.settings.consumer_id(&self.name), address.first_location());
         let keeps = self.settings.offset.strategy.keeps();
         Ok(PartitionReader {
             local_start: LocalStartState::new(Arc::clone(&self.checkpoints), &self.name, key),

@@ -24,9 +24,9 @@ use super::committer::OffsetCommitter;
 use super::local_start::{
     EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
 };
-use super::message::TopicPartition;
 use super::monitor::{OffsetMonitor, PartitionStatus};
 use super::retry::{ClusterRetry, WaitOutcome};
+use super::topic_partition::TopicPartition;
 use crate::config::source::FluvioStart;
 use crate::record::Record;
 use crate::source::decode::Decoder;

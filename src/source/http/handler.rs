@@ -307,11 +307,7 @@ impl RequestHandler {
         reservation.grow(own.map(|own| own.len().saturating_add(meta.len())).sum())?;
         // A key that is reused for another body must not make that body a duplicate, so the id
         // contains a digest of the body.
-        let key = key.map(|key| {
-            let digest = Sha256::digest(body);
-            let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{key}/{digest}")
-        });
+        let key = key.map(|key| format!("{key}/{}", hex::encode(&Sha256::digest(body)[..8])));
         Box::pin(self.intake.take(IngestRequest { items, meta, key, reservation })).await
     }
 }

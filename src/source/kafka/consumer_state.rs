@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::claim::PreviousOwnerState;
-use super::message::Header;
+use super::headers::Header;
 use super::partitions::{Admission, Partition, PartitionTracker, PendingCommit, RecordHandle};
 use crate::ack::Verdict;
 

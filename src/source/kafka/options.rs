@@ -13,44 +13,27 @@ use secrecy::ExposeSecret;
 
 use crate::config::is_secret_option;
 use crate::config::source::KafkaSourceConfig;
+use crate::redact::{REDACTED, Redactions};
 use crate::source::ReadMode;
 
-/// Shorter values are not redacted: they would match other text by chance.
-const MIN_SECRET_LEN: usize = 4;
-
-/// Strings that must not be shown.
+/// The values of `librdkafka_options` that must not be shown.
 #[derive(Debug, Clone)]
-pub(super) struct SecretOptions(Arc<[SecretText]>);
-
-#[derive(Clone)]
-struct SecretText(String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
+pub(super) struct SecretOptions(Arc<Redactions>);
 
 impl SecretOptions {
     pub(super) fn of(settings: &KafkaSourceConfig) -> Self {
-        let options = settings.librdkafka_options.iter();
-        let mut secrets: Vec<_> = options
-            .filter(|(key, value)| {
-                is_secret_option(key) && value.expose_secret().len() >= MIN_SECRET_LEN
-            })
-            .map(|(_, value)| SecretText(value.expose_secret().to_owned()))
-            .collect();
-        // Longer ones first, so that no part of a secret remains next to a redacted shorter one.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
-        Self(secrets.into())
+        let mut secrets = Redactions::default();
+        for (_, value) in
+            settings.librdkafka_options.iter().filter(|(key, _)| is_secret_option(key))
+        {
+            secrets.add(value.expose_secret(), REDACTED);
+        }
+        Self(Arc::new(secrets.longest_first()))
     }
 
     /// A text of the client for the log: secrets redacted, on one line.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in self.0.iter() {
-            text = text.replace(&secret.0, "***");
-        }
+        let text = self.0.apply(text);
         text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }

@@ -26,12 +26,13 @@ use super::callbacks::{ConsumerCallbacks, partition_list};
 use super::committer;
 use super::consumer_state::{ConsumerState, SourceMessage};
 use super::end_offsets::{EndOffsets, OffsetBounds};
-use super::message::{Header, MessageMetadata};
+use super::headers::{Header, header_values};
 use super::partitions::{Admission, Partition, RecordHandle};
 use super::pause::PauseController;
 use crate::ack::{Ack, Verdict};
 use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
+use crate::source::broker_message::BrokerMessage;
 use crate::source::decode::{self, Decoder};
 use crate::source::in_flight::InFlightTracker;
 use crate::source::{ReadMode, SourceError, metadata};
@@ -391,13 +392,13 @@ impl Reader {
         message: &BorrowedMessage<'_>,
         headers: Option<&[Header]>,
     ) -> VecDeque<Record> {
-        let transport = MessageMetadata {
+        let transport = BrokerMessage {
+            broker: "kafka",
             topic: message.topic(),
-            partition: message.partition(),
+            partition: message.partition().into(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
             key: message.key(),
-            headers: headers.unwrap_or_default(),
         };
         let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());
         let decoded = match (message.payload(), headers) {
@@ -406,11 +407,11 @@ impl Reader {
             (Some([]), _) => Err("the message is empty".to_owned()),
             _ => Ok(self.decoder.message(&payload)),
         };
-        let (topic, partition, offset) = (transport.topic, transport.partition, transport.offset);
-        let location = format_args!("{topic}/{partition}:{offset}");
-        let mut records = decode::records_of(decoded, &payload, &location);
+        let mut records = decode::records_of(decoded, &payload, &transport.location());
+        let headers = header_values(headers.unwrap_or_default());
         for (part, record) in (0..).zip(&mut records) {
-            record.meta = Some(metadata::merge(transport.meta(), record.meta.take()));
+            let meta = transport.meta().with("headers", &headers);
+            record.meta = Some(metadata::merge(meta.finish(), record.meta.take()));
             record.event_time =
                 transport.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
             record.transport_id = transport.id().map(|id| decode::id_of_part(id, part));

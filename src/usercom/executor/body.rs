@@ -41,10 +41,11 @@ impl OpExecutor {
         loop {
             let reply = self.send(&request(&body.entries), attempts).await?;
             let mut named = match reply.status {
-                400 if refusals < REFUSALS => named(&endpoint::json(&reply)),
+                400 if refusals < REFUSALS => {
+                    named(&endpoint::json(&reply), |name| body.get(name).map(|_| name.to_owned()))
+                }
                 _ => Vec::new(),
             };
-            named.retain(|name| body.get(name).is_some());
             if named.is_empty() {
                 // What is refused as a whole is sent again in another way, or is a dead letter.
                 if reply.is_success() {
@@ -130,10 +131,11 @@ pub(super) fn has_attributes(fields: &PackedFields) -> bool {
     fields.layers().iter().any(|layer| !layer.objects().is_empty() || is_custom(layer))
 }
 
-/// The names a refusal speaks of, as they stand in a body: keys of the object, or of one that says
-/// it is about fields; and the fields a list of faults names.
-fn named(refusal: &Value) -> Vec<String> {
-    let mut names = Vec::new();
+/// The names a refusal speaks of that were sent: keys of the object, or of one that says it is about
+/// fields; the fields a list of faults names; where there are none, names in its messages. `sent`
+/// gives the name as it was sent.
+pub(super) fn named(refusal: &Value, sent: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut names = Names { found: Vec::new(), sent };
     let inner = ["errors", "detail", "details", "error", "fields", "attributes", "data"];
     let places = std::iter::once(refusal).chain(inner.iter().map(|key| &refusal[*key]));
     for place in places {
@@ -141,11 +143,50 @@ fn named(refusal: &Value) -> Vec<String> {
         let listed = place.as_array().into_iter().flatten().filter_map(|fault| {
             ["field", "name", "attribute", "attr"].iter().find_map(|key| fault[*key].as_str())
         });
-        for name in keys.map(String::as_str).chain(listed) {
-            names.extend([name.to_owned(), name_std(name)]);
+        keys.map(String::as_str).chain(listed).for_each(|name| names.add(name));
+    }
+    if names.found.is_empty() {
+        names.add_from_messages(refusal);
+    }
+    names.found
+}
+
+/// Names that were sent and that a refusal speaks of.
+struct Names<F> {
+    found: Vec<String>,
+    sent: F,
+}
+
+impl<F: Fn(&str) -> Option<String>> Names<F> {
+    fn add(&mut self, name: &str) {
+        for name in [name, &name_std(name)].into_iter().filter_map(&self.sent) {
+            if !self.found.contains(&name) {
+                self.found.push(name);
+            }
         }
     }
-    names.sort();
-    names.dedup();
-    names
+
+    /// Adds what stands in quotes, and the word after `attribute` and the like.
+    fn add_from_messages(&mut self, refusal: &Value) {
+        const BEFORE: [&str; 6] = ["attribute", "field", "key", "property", "parameter", "param"];
+        match refusal {
+            Value::Array(items) => items.iter().for_each(|item| self.add_from_messages(item)),
+            Value::Object(object) => {
+                object.values().for_each(|value| self.add_from_messages(value));
+            }
+            Value::String(message) => {
+                for quote in ['\'', '"', '`'] {
+                    message.split(quote).skip(1).step_by(2).for_each(|name| self.add(name));
+                }
+                let words = message.split_whitespace();
+                for (before, word) in words.clone().zip(words.skip(1)) {
+                    let before = before.trim_end_matches(':').to_ascii_lowercase();
+                    if BEFORE.contains(&&*before) {
+                        self.add(word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_'));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }

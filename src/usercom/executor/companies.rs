@@ -15,7 +15,7 @@ use super::matching::Subject;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
-use crate::deliver::{ApiReply, Attempts, Request, SendError};
+use crate::deliver::{ApiReply, Attempts, Denial, Need, Request, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::confirmed_fields::{Facts, is_fresh};
@@ -204,10 +204,10 @@ impl OpExecutor {
                 })
                 .await;
             let written = match made {
-                Err(ExecuteError::Send(SendError::Ambiguous { .. })) => {
+                Err(ExecuteError::Send(SendError::Ambiguous { denial, .. })) => {
                     // A look is no success of the request that is in doubt.
                     let failed = attempts.failed;
-                    if let Some(found) = self.find_lost(group, sent, attempts).await? {
+                    if let Some(found) = self.find_lost(group, sent, denial, attempts).await? {
                         return self.update_found(group, fields, found, facts, attempts).await;
                     }
                     attempts.failed = failed;
@@ -223,7 +223,7 @@ impl OpExecutor {
             }
             // Another process may have created it since the look-up.
             if matches!(reply.status, 400 | 409)
-                && let Some(found) = self.find_lost(group, sent, attempts).await?
+                && let Some(found) = self.find_lost(group, sent, Denial::None, attempts).await?
             {
                 return self.update_found(group, fields, found, facts, attempts).await;
             }
@@ -236,6 +236,7 @@ impl OpExecutor {
         &self,
         group: &str,
         sent: Instant,
+        denial: Denial,
         attempts: &mut Attempts,
     ) -> Result<Option<Found>, ExecuteError> {
         let mut wait = VisibilityWait::default();
@@ -245,7 +246,7 @@ impl OpExecutor {
                 self.is_seen(Some(sent), &wait);
                 self.memory.know_company(group, |row| row.written = Some(sent));
             }
-            if found.is_some() || !self.wait_if_lost(sent, &mut wait, attempts).await {
+            if found.is_some() || !self.wait_if_lost(sent, denial, &mut wait, attempts).await {
                 return Ok(found);
             }
         }
@@ -313,6 +314,8 @@ impl OpExecutor {
         }
         let mut wait = VisibilityWait::default();
         let mut was_forgotten = false;
+        // A refusal may mean that the user is a member already.
+        let mut need = Need::EvenForbidden;
         loop {
             let member = self.number(subject, attempts).await?;
             let turn = self.company_turns.turn(group.into()).await;
@@ -321,11 +324,21 @@ impl OpExecutor {
                 self.probe.saved("member");
                 return Ok(OpSuccess::Unchanged);
             }
-            let reply = self.send(&wire::add_member(company, member), attempts).await?;
+            let request = endpoint::needed(wire::add_member(company, member), need);
+            let reply = self.send(&request, attempts).await?;
             let written = self.user_written(user).max(self.company_written(group));
+            let listed = match reply.status {
+                400 | 403 | 405 => self.lists(group, member, now, attempts).await?,
+                _ => Some(false),
+            };
             match reply.status {
                 200..300 | 409 => self.is_seen(written, &wait),
-                400 if self.lists(group, member, now, attempts).await? => {}
+                _ if listed == Some(true) => {}
+                // It is no member: the server forbids it, or the whole route.
+                403 if need == Need::EvenForbidden => {
+                    need = Need::Required;
+                    continue;
+                }
                 400 | 404 if knows_no_user(&reply) => {
                     // Others join meanwhile.
                     drop(turn);
@@ -341,6 +354,7 @@ impl OpExecutor {
                     was_forgotten = true;
                     continue;
                 }
+                400 | 405 if listed.is_none() => self.log_unknown_membership(reply.status),
                 _ => return Err(ExecuteError::refused("the membership", &reply)),
             }
             self.memory.know_user(user, |row| row.joined(group, now));
@@ -374,18 +388,31 @@ impl OpExecutor {
         found.ok_or_else(|| ExecuteError::own("User.com did not tell the company's number"))
     }
 
-    /// Whether User.com lists a member: then a refusal to add it says that it is there.
+    /// Whether User.com lists a member: then a refusal to add it says that it is there. `None` where
+    /// it lists no members.
     async fn lists(
         &self,
         group: &str,
         member: u64,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<bool, ExecuteError> {
+    ) -> Result<Option<bool>, ExecuteError> {
         let Some(found) = self.find_company(group, attempts).await? else {
-            return Ok(false);
+            return Ok(Some(false));
         };
         self.remember(group, &found, now);
-        Ok(found.members.is_some_and(|members| members.contains(&member)))
+        Ok(found.members.map(|members| members.contains(&member)))
+    }
+
+    /// A membership was refused, and nothing tells whether it was there already.
+    fn log_unknown_membership(&self, status: u16) {
+        if !self.logged_unknown_membership.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                status,
+                "User.com refuses to add a user to a company and does not list the company's \
+                 members: the user is taken for a member, as for every further refusal of this \
+                 kind; look at one of the companies at User.com"
+            );
+        }
     }
 }

@@ -10,9 +10,10 @@ use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
 use super::matching::Subject;
+use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
-use crate::deliver::{Attempts, BeforeSend, SendError};
+use crate::deliver::{Attempts, BeforeSend, Denial, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
@@ -53,6 +54,8 @@ impl OpExecutor {
         let mut standing = self.standing(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
+        let mut left_out = self.refused_properties.left_out(event.name, event.data);
+        let mut kept = left_out.rest_of(event.data);
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
             if let Some(cause) = look.take() {
@@ -66,10 +69,11 @@ impl OpExecutor {
                     return Ok(OpSuccess::AlreadyThere);
                 }
             }
-            let request = events::occurrence(whose, event.name, Some(event.at), event.data);
+            let data = kept.as_ref().unwrap_or(event.data);
+            let request = events::occurrence(whose, event.name, Some(event.at), data);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
-                Err(SendError::Ambiguous { .. }) => {
-                    look = Some(LookupCause::LostAnswer);
+                Err(SendError::Ambiguous { denial, .. }) => {
+                    look = self.look_after(denial);
                     continue;
                 }
                 answer => answer?,
@@ -77,6 +81,7 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.note_left_out(event, data, &left_out);
                     self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::Known);
@@ -86,6 +91,9 @@ impl OpExecutor {
                 }
                 _ if knows_no_user(&reply)
                     && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
+                }
+                (400, _) if left_out.add_named(&reply, data) => {
+                    kept = left_out.rest_of(event.data);
                 }
                 (404, UserState::Created) => return Err(unseen("the event", &reply)),
                 (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
@@ -102,6 +110,27 @@ impl OpExecutor {
                 }
                 _ => return Err(ExecuteError::refused("the event", &reply)),
             }
+        }
+    }
+
+    /// An event was taken, perhaps without some of its properties.
+    fn note_left_out(
+        &self,
+        event: PendingEvent<'_>,
+        sent: &PackedFields,
+        left_out: &LeftOutProperties,
+    ) {
+        self.refused_properties.taken(event.name, sent, left_out);
+        for name in left_out.names() {
+            self.probe.field_dropped(name, "User.com refused the event's property");
+        }
+    }
+
+    /// Whether to look before an event or page view is sent again.
+    fn look_after(&self, denial: Denial) -> Option<LookupCause> {
+        match denial {
+            Denial::None => Some(LookupCause::LostAnswer),
+            Denial::TooMany => self.throttled.look_due().then_some(LookupCause::TooMany),
         }
     }
 
@@ -144,8 +173,8 @@ impl OpExecutor {
             }
             let request = site_views::view(&key, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
-                Err(SendError::Ambiguous { .. }) => {
-                    look = Some(LookupCause::LostAnswer);
+                Err(SendError::Ambiguous { denial, .. }) => {
+                    look = self.look_after(denial);
                     continue;
                 }
                 answer => answer?,

@@ -32,6 +32,8 @@ pub(super) enum LookupCause {
     EarlierRun,
     /// An attempt of this run had no clear end.
     LostAnswer,
+    /// An attempt of this run was answered 429.
+    TooMany,
 }
 
 /// What is looked for.
@@ -63,7 +65,7 @@ impl OpExecutor {
         let failed = attempts.failed;
         let kept = match cause {
             LookupCause::EarlierRun => self.snapshots.take(wanted.place),
-            LookupCause::LostAnswer => None,
+            LookupCause::LostAnswer | LookupCause::TooMany => None,
         };
         let mut snapshot = kept.unwrap_or_else(|| Snapshot::unread(request));
         let read = self.read_on(&mut snapshot, wanted.at, attempts).await;
@@ -72,6 +74,9 @@ impl OpExecutor {
         let arrivals = self.memory.arrivals(wanted.fingerprint);
         let known = arrivals.saturating_sub(snapshot.arrived_since(wanted.fingerprint));
         let found = snapshot.find(known, &self.zone, wanted.offset);
+        if cause == LookupCause::TooMany {
+            self.throttled.looked(found.is_some());
+        }
         if let Some(found) = found {
             snapshot.use_up(found);
         }

@@ -12,7 +12,9 @@ mod history_snapshots;
 mod history_zone;
 mod matching;
 mod person_search;
+mod refused_properties;
 mod resolve;
+mod throttled;
 mod unseen;
 mod users;
 
@@ -31,7 +33,7 @@ use super::endpoint;
 use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
-use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend, remediation};
+use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
 use super::profile_cache::ProfileCache;
 use super::visibility::Visibility;
 use crate::clock;
@@ -61,12 +63,18 @@ pub struct OpExecutor {
     new_users: NewUserEstimator,
     /// Histories that answer for what earlier processes may have sent.
     snapshots: history_snapshots::Snapshots,
+    /// Properties of events that User.com refuses.
+    refused_properties: refused_properties::RefusedProperties,
+    /// Whether events that were answered 429 have to be looked up.
+    throttled: throttled::ThrottledLookups,
     /// How long User.com takes to show what was written.
     visibility: Visibility,
     /// How far times without a zone in histories are off.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
     no_company_update_by_own_id: AtomicBool,
+    /// Whether it was logged that memberships are refused without a reason.
+    logged_unknown_membership: AtomicBool,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
@@ -88,9 +96,12 @@ impl OpExecutor {
             memory: ProfileCache::new(users.cache_size),
             new_users: NewUserEstimator::even(),
             snapshots: history_snapshots::Snapshots::default(),
+            refused_properties: refused_properties::RefusedProperties::default(),
+            throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
+            logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
             searches: SearchAvailability::default(),
@@ -134,12 +145,12 @@ impl OpExecutor {
         if reply.is_success() {
             return Ok(());
         }
-        match ExecuteError::refused("the health check", &reply) {
-            ExecuteError::Reject { status, reason, body } => Err(ExecuteError::Reject {
-                status,
-                reason: format!("{reason}: {}", remediation(reply.status)),
-                body,
-            }),
+        let refusal = ExecuteError::refused("the health check", &reply);
+        let cure = refusal.remediation();
+        match refusal {
+            ExecuteError::Reject { status, reason, body } => {
+                Err(ExecuteError::Reject { status, reason: format!("{reason}: {cure}"), body })
+            }
             failure => Err(failure),
         }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::OpExecutor;
-use crate::deliver::{ApiReply, Attempts};
+use crate::deliver::{ApiReply, Attempts, Denial};
 use crate::usercom::endpoint;
 use crate::usercom::outcome::ExecuteError;
 use crate::usercom::visibility::VisibilityWait;
@@ -45,10 +45,12 @@ impl OpExecutor {
     pub(super) async fn wait_if_lost(
         &self,
         sent: Instant,
+        denial: Denial,
         wait: &mut VisibilityWait,
         attempts: &Attempts,
     ) -> bool {
-        let Some(pause) = self.visibility.pause_if_lost(sent, wait, Instant::now()) else {
+        let now = Instant::now();
+        let Some(pause) = self.visibility.pause_if_lost(sent, denial, wait, now) else {
             return false;
         };
         attempts.stalled.set();

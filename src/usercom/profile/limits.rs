@@ -336,7 +336,6 @@ impl<'a> CustomAttributes<'a> {
 
 /// A name cut short enough to carry a mark of the whole.
 fn with_suffix(name: &str, full: &str) -> String {
-    let digest = Sha256::digest(full.as_bytes());
-    let mark = format!("_{:02x}{:02x}", digest[0], digest[1]);
+    let mark = format!("_{}", hex::encode(&Sha256::digest(full.as_bytes())[..2]));
     format!("{}{mark}", truncate(name, MAX_ATTRIBUTE_NAME_LEN - mark.len()))
 }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 /// Users of the load.
 pub(super) const USERS: usize = 24;
-const RECORDS: usize = 240;
 
 /// What must be true of the account at the end.
 #[derive(Debug, Default)]
@@ -20,9 +19,9 @@ pub(super) struct Expected {
     pub(super) users: BTreeSet<String>,
 }
 
-/// The records; the same every time.
-pub(super) fn records() -> Vec<Value> {
-    (0..RECORDS)
+/// So many records; the same every time.
+pub(super) fn records(count: usize) -> Vec<Value> {
+    (0..count)
         .map(|n| {
             // A walk through all users that does not go round in order.
             let user = format!("u{}", (n * 7 + n / 5) % USERS);

@@ -8,10 +8,6 @@ use super::behaviour::{Behaviour, Effect, MakeAnswer, Order, Route, UnknownKey, 
 use crate::support::KEY;
 use crate::support::stub::{Answer, answer, json as api, page};
 
-/// Rows that the product does not hold yet. They are run and shown, and do not fail the test.
-pub(super) const OPEN: &[&str] =
-    &["a web page with 403 for 2 s", "taken and then answered 429", "taken and then answered 503"];
-
 /// One row.
 pub(super) struct Row {
     pub(super) name: &'static str,

@@ -53,6 +53,7 @@ async fn company_fields_are_checked() {
 async fn membership_shows_on_both_sides() {
     // add_member once or twice is one membership; company_custom_id joins only an existing company.
     let server = Server::new().await;
+    server.admin("POST", "assume", json!({ "member_user": "user_custom_id" })).await;
     server.post("companies/", json!({ "custom_id": "g", "name": "Acme" })).await;
     server.user("u").await;
     for body in [json!({ "user_id": 1 }), json!({ "user_id": 1 }), json!({ "user_custom_id": "u" })]

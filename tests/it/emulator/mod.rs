@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod admin;
+mod assume;
 mod companies;
 mod events;
 mod faults;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use usercom_sink::emulator::{Emulator, EmulatorConfig, EmulatorError, Faults, start};
+use usercom_sink::emulator::{Assumptions, Emulator, EmulatorConfig, EmulatorError, Faults, start};
 
 const KEY: &str = "k3y-that-must-stay-secret";
 
@@ -26,6 +27,7 @@ fn config() -> EmulatorConfig {
         data: None,
         seed: None,
         faults: Faults::default(),
+        assumptions: Assumptions::default(),
     }
 }
 

@@ -15,6 +15,7 @@ mod quota;
 mod revoked;
 mod shutdown;
 mod store_removed;
+mod throttle;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

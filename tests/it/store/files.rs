@@ -275,14 +275,25 @@ fn directory_name_with_uri_characters_works() {
 }
 
 /// A file as programs of format 2 left it: `handed` says that records up to number 2 of three may
-/// have been sent. Of format 1 it has no columns for what sources say of a record.
+/// have been sent. Of format 1 it has no columns for what sources say of a record; of format 3 the
+/// same records are marked one by one.
 fn file_of_format(dir: &TempDir, format: u32) {
     let conn = rusqlite::Connection::open(dir.path().join("usercom-sink.db")).unwrap();
     conn.execute_batch(include_str!("format_1.sql")).unwrap();
-    if format == 2 {
+    if format >= 2 {
         conn.execute_batch(
             "ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
              ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;",
+        )
+        .unwrap();
+    }
+    if format >= 3 {
+        conn.execute_batch(
+            "CREATE TABLE dispatched (
+                 sink TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (sink, seq)
+             ) STRICT, WITHOUT ROWID;
+             INSERT INTO dispatched SELECT sink, seq FROM buffer WHERE seq <= 2;
+             DELETE FROM handed;",
         )
         .unwrap();
     }
@@ -294,7 +305,7 @@ fn file_of_format(dir: &TempDir, format: u32) {
 async fn earlier_formats_are_migrated() {
     // The content of an earlier format is read after its owner opened it, with the same records
     // possibly sent. A reader alone changes nothing and says what to do.
-    for format in [1, 2] {
+    for format in [1, 2, 3] {
         let dir = TempDir::new().unwrap();
         file_of_format(&dir, format);
         let error = Store::open(dir.path(), Access::ReadOnly).unwrap_err();
@@ -310,6 +321,7 @@ async fn earlier_formats_are_migrated() {
         assert_eq!(store.is_seen(SINK, vec!["track:m-1".into()]).await.unwrap(), [true]);
         let letters = store.dead_letters(SINK, DeadLetterFilter::default(), 9, 0).await.unwrap();
         assert_eq!(letters[0].letter.reason, "status_400");
+        store.save_quota(SINK, "a", "{}".into()).await.unwrap();
         store.close().await;
         Store::open(dir.path(), Access::ReadOnly).unwrap();
     }

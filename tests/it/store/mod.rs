@@ -6,6 +6,7 @@ mod files;
 mod letters;
 mod memory;
 mod model;
+mod quotas;
 mod removed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

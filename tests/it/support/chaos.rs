@@ -18,6 +18,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::throttle::{Decision, Throttle};
+
 /// A fault of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -67,6 +69,7 @@ struct Shared {
     odds: Mutex<Vec<(Fault, f64)>>,
     /// Requests whose body contains this text get 400, if it is not empty.
     poison: Mutex<String>,
+    throttle: Mutex<Option<Throttle>>,
     dice: Mutex<StdRng>,
     dead: AtomicBool,
     asked: AtomicU64,
@@ -90,6 +93,7 @@ impl Chaos {
             upstream,
             odds: Mutex::default(),
             poison: Mutex::default(),
+            throttle: Mutex::default(),
             dice: Mutex::new(StdRng::seed_from_u64(seed)),
             dead: AtomicBool::new(false),
             asked: AtomicU64::new(0),
@@ -114,6 +118,21 @@ impl Chaos {
     /// From now on requests whose body contains this text get 400; none if it is empty.
     pub(crate) fn refuse(&self, text: &str) {
         text.clone_into(&mut self.shared.poison.lock().unwrap());
+    }
+
+    /// From now on this throttle is asked about each request; a refused one gets 429.
+    pub(crate) fn set_throttle(&self, throttle: Throttle) {
+        *self.shared.throttle.lock().unwrap() = Some(throttle);
+    }
+
+    /// What the throttle decided so far.
+    pub(crate) fn decisions(&self) -> Vec<Decision> {
+        self.shared.throttle.lock().unwrap().as_ref().map_or_else(Vec::new, |t| t.log().to_vec())
+    }
+
+    /// Seconds since the throttle was first asked.
+    pub(crate) fn throttled_for(&self) -> f64 {
+        self.shared.throttle.lock().unwrap().as_ref().map_or(0.0, Throttle::now)
     }
 
     /// Whether every connection is reset at once.
@@ -186,6 +205,16 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
             page(400, br#"{"detail":"poisoned"}"#).send(client.get_mut()).await?;
             continue;
         }
+        let refused = shared
+            .throttle
+            .lock()
+            .unwrap()
+            .as_mut()
+            .and_then(|throttle| throttle.ask(shared.in_flight.load(Ordering::Acquire)));
+        if let Some(headers) = refused {
+            throttled(&headers).send(client.get_mut()).await?;
+            continue;
+        }
         let fault = draw(shared);
         let answer = if fault.is_some_and(Fault::spares_upstream) {
             Message::default()
@@ -254,6 +283,16 @@ async fn spoil(
         None => answer.send(client.get_mut()).await?,
     }
     Ok(true)
+}
+
+fn throttled(headers: &str) -> Message {
+    let body = br#"{"detail":"Request was throttled."}"#.to_vec();
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n{headers}\r\n"
+    );
+    Message { head: head.into_bytes(), body }
 }
 
 fn page(status: u16, body: &[u8]) -> Message {

@@ -5,12 +5,13 @@ pub(crate) mod chaos;
 pub(crate) mod mix;
 pub(crate) mod stub;
 pub(crate) mod tally;
+pub(crate) mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use usercom_sink::emulator::{Emulator, EmulatorConfig, Faults, start};
+use usercom_sink::emulator::{Assumptions, Emulator, EmulatorConfig, Faults, start};
 
 pub(crate) const KEY: &str = "test-key-0123456789";
 
@@ -28,6 +29,7 @@ impl EmulatorAccount {
             data: None,
             seed: None,
             faults,
+            assumptions: Assumptions::default(),
         };
         let emulator = start(config).await.expect("the emulator starts on a free port");
         Self { emulator, http: reqwest::Client::new() }

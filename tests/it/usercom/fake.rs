@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Denial, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields, UserKeys,
 };
@@ -20,6 +20,10 @@ pub(super) enum Fault {
     LostReply,
     /// It never arrives, and there is no answer.
     LostRequest,
+    /// It is answered 429.
+    Throttled,
+    /// It is carried out, and answered 429.
+    TakenAndThrottled,
     /// It is answered like this.
     Answer(u16, Value),
 }
@@ -328,6 +332,10 @@ impl Account {
     }
 }
 
+fn ambiguous<T>(why: &'static str, denial: Denial) -> Result<T, SendError> {
+    Err(SendError::Ambiguous { why: why.into(), denial })
+}
+
 #[async_trait]
 impl Transport for Fake {
     async fn send(
@@ -353,10 +361,15 @@ impl Transport for Fake {
             match ordered.and_then(|at| account.faults.remove(at)) {
                 None => Ok(account.carry_out(request)),
                 Some((_, Fault::Answer(status, body))) => Ok((status, body)),
-                Some((_, Fault::LostRequest)) => Err(SendError::Ambiguous { why: "reset".into() }),
+                Some((_, Fault::LostRequest)) => ambiguous("reset", Denial::None),
                 Some((_, Fault::LostReply)) => {
                     account.carry_out(request);
-                    Err(SendError::Ambiguous { why: "timeout".into() })
+                    ambiguous("timeout", Denial::None)
+                }
+                Some((_, Fault::Throttled)) => ambiguous("status 429", Denial::TooMany),
+                Some((_, Fault::TakenAndThrottled)) => {
+                    account.carry_out(request);
+                    ambiguous("status 429", Denial::TooMany)
                 }
             }
         })?;

@@ -1,5 +1,6 @@
 //! Events and page views of unknown fate.
 
+use serde_json::json;
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op, PackedFields, UserKeys};
 use usercom_sink::usercom::OpSuccess;
@@ -77,14 +78,14 @@ async fn values_converted_by_the_server_are_matched() {
     known(&bench).await;
     let user = bench.fake.user("u1");
     let stored = |name: &str, data: serde_json::Value| {
-        serde_json::json!({
+        json!({
             "id": 9, "user": user, "name": name, "data": data,
             "timestamp": "2023-11-14T22:13:20Z",
         })
     };
     bench.fake.with(|account| {
-        account.events.push(stored("same", serde_json::json!({"n": "1.0"})));
-        account.events.push(stored("differs", serde_json::json!({"n": 2, "s": "x"})));
+        account.events.push(stored("same", json!({"n": "1.0"})));
+        account.events.push(stored("differs", json!({"n": 2, "s": "x"})));
     });
     assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(OpSuccess::Sent));
@@ -108,7 +109,7 @@ async fn event_has_whole_seconds_and_flat_data() {
     let bench = bench();
     known(&bench).await;
     bench.run(&track("u1", "Order \"1\"")).await.unwrap();
-    let expected = serde_json::json!({
+    let expected = json!({
         "name": "Order \"1\"", "timestamp": 1_700_000_000, "data": {"n": 1, "s": "x"},
     });
     assert_eq!(bench.fake.body(), expected);
@@ -258,4 +259,63 @@ async fn newest_first_history_is_not_read_to_its_end() {
     assert_eq!(look_ups(&next), 1);
     assert_eq!(next.doubtful(&numbered(1000)).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(look_ups(&next), 5);
+}
+
+#[tokio::test]
+async fn throttled_event_is_looked_up_before_it_is_sent_again() {
+    // An answer of 429 may come after an event was taken: it is looked for, and is not sent again
+    // where the history shows it.
+    for (fault, outcome) in
+        [(Fault::TakenAndThrottled, OpSuccess::AlreadyThere), (Fault::Throttled, OpSuccess::Sent)]
+    {
+        let bench = bench();
+        known(&bench).await;
+        bench.fake.fault(EVENT, fault);
+        assert_eq!(bench.run(&track("u1", "e")).await, Ok(outcome));
+        assert_eq!(bench.fake.with(|account| account.events.len()), 1);
+        assert!(bench.fake.log().len() <= 3);
+    }
+}
+
+#[tokio::test]
+async fn throttle_that_takes_nothing_costs_few_look_ups() {
+    // Where refused events were never taken, one in ten is looked up after the first hundred.
+    let bench = bench();
+    known(&bench).await;
+    for n in 0..600 {
+        bench.fake.fault(EVENT, Fault::Throttled);
+        assert_eq!(bench.run(&numbered(n)).await, Ok(OpSuccess::Sent));
+    }
+    assert_eq!(look_ups(&bench), 150);
+}
+
+#[tokio::test]
+async fn refused_property_of_an_event_is_left_out() {
+    // A property that a 400 names is left out and reported, and the event is sent; one that is
+    // refused three times in a row is not sent any more.
+    for answer in [
+        json!({"n": ["A valid integer is required."]}),
+        json!({"data": {"n": ["A valid integer is required."]}}),
+        json!({"errors": [{"field": "n", "message": "no"}]}),
+        json!({"detail": "Unknown attribute: n."}),
+        json!({"detail": "The property 'n' does not exist"}),
+    ] {
+        let bench = bench();
+        known(&bench).await;
+        for n in 0..4 {
+            if n < 3 {
+                bench.fake.fault(EVENT, Fault::Answer(400, answer.clone()));
+            }
+            assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent), "{answer}");
+            assert_eq!(bench.fake.body()["data"], json!({"s": "x"}));
+            assert_eq!(bench.ears.heard().len(), n + 1);
+        }
+        assert_eq!(bench.fake.log().iter().filter(|line| *line == EVENT).count(), 7);
+        assert!(bench.ears.heard().iter().all(|heard| heard == "dropped n"));
+    }
+    // What names no property is a refusal of the event.
+    let bench = bench();
+    known(&bench).await;
+    bench.fake.fault(EVENT, Fault::Answer(400, json!({"name": ["too long"]})));
+    assert!(bench.run(&track("u1", "e")).await.is_err());
 }

@@ -1,5 +1,5 @@
-//! Takes the API key out of answers: a server may repeat what it was sent, and what it answers is
-//! kept in dead letters and shown in logs.
+//! Removes the API key from the responses of a server: it may repeat the request, and its response
+//! is stored in dead letters and shown in logs.
 
 use std::borrow::Cow;
 
@@ -9,19 +9,19 @@ use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::bytes::{NoExpand, Regex, RegexBuilder};
 
-/// Shorter keys would hit ordinary text by chance. They are taken out as whole words only.
-const LONG: usize = 8;
+use super::REDACTED;
 
-/// What stands in place of the key.
-const COVER: &[u8] = b"***";
+/// Shorter keys, in bytes, would match ordinary text by chance: they are removed only where they
+/// are a whole word.
+const MIN_PART_LEN: usize = 8;
 
-/// Knows how a key may be written.
+/// The encodings in which a key may occur.
 #[derive(Clone)]
-pub(super) struct Redactor(Option<Regex>);
+pub(crate) struct ResponseRedactor(Option<Regex>);
 
-impl Redactor {
-    /// Of this key. An empty key is nowhere.
-    pub(super) fn new(key: &str) -> Self {
+impl ResponseRedactor {
+    /// Redacts this key. An empty key redacts nothing.
+    pub(crate) fn new(key: &str) -> Self {
         let key = key.trim();
         if key.is_empty() {
             return Self(None);
@@ -39,14 +39,14 @@ impl Redactor {
                 .replace('"', "&quot;")
                 .replace('\'', "&#x27;"),
         );
-        if key.len() >= LONG {
+        if key.len() >= MIN_PART_LEN {
             forms.extend(in_base64(key));
         }
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
         forms.dedup();
         let any: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
         let any = any.join("|");
-        let pattern = match key.len() < LONG {
+        let pattern = match key.len() < MIN_PART_LEN {
             true => format!(r"\b(?:{any})\b"),
             false => any,
         };
@@ -54,19 +54,20 @@ impl Redactor {
     }
 
     /// A body without the key.
-    pub(super) fn apply(&self, body: Bytes) -> Bytes {
+    pub(crate) fn apply(&self, body: Bytes) -> Bytes {
         let Some(pattern) = &self.0 else {
             return body;
         };
-        match pattern.replace_all(&body, NoExpand(COVER)) {
+        match pattern.replace_all(&body, NoExpand(REDACTED.as_bytes())) {
             Cow::Borrowed(_) => body,
-            Cow::Owned(covered) => Bytes::from(covered),
+            Cow::Owned(redacted) => Bytes::from(redacted),
         }
     }
 }
 
-/// What of the key is seen in Base64 of a text that holds it: by where it begins, its bytes fall
-/// into groups of three in one of three ways. The outer characters depend on the neighbours.
+/// The parts of a Base64 text that only the key determines. Base64 encodes groups of three bytes, so
+/// there is one such part for each of the three positions at which the key may begin in a group.
+/// The characters at both ends depend on the neighbouring bytes and are left out.
 fn in_base64(key: &str) -> impl Iterator<Item = String> {
     (0..3_usize).map(move |offset| {
         let padded = [&b"\0\0\0"[..offset], key.as_bytes()].concat();
@@ -80,8 +81,8 @@ fn in_base64(key: &str) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    fn covered(key: &str, text: &str) -> String {
-        let body = Redactor::new(key).apply(Bytes::from(text.to_owned()));
+    fn redacted(key: &str, text: &str) -> String {
+        let body = ResponseRedactor::new(key).apply(Bytes::from(text.to_owned()));
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -101,19 +102,19 @@ mod tests {
             "s3cr&amp;t/key&quot;0123".to_owned(),
         ] {
             let body = format!("{{\"detail\":\"bad token {text}!\"}}");
-            let covered = covered(key, &body);
-            assert!(covered.contains("***") && !covered.contains("key"), "{covered}");
+            let redacted = redacted(key, &body);
+            assert!(redacted.contains("***") && !redacted.contains("key"), "{redacted}");
         }
         for before in ["", "T", "To", "Token "] {
             let text = STANDARD.encode(format!("{before}{key} and more"));
-            assert!(covered(key, &text).contains("***"), "{before:?}");
+            assert!(redacted(key, &text).contains("***"), "{before:?}");
         }
     }
 
     #[test]
     fn short_api_key_is_redacted_only_as_a_whole_word() {
         // Guarantees that a key of a few letters does not spoil the names in an answer.
-        assert_eq!(covered("k", "{\"key\":\"k\"}"), "{\"key\":\"***\"}");
-        assert_eq!(covered("", "whatever"), "whatever");
+        assert_eq!(redacted("k", "{\"key\":\"k\"}"), "{\"key\":\"***\"}");
+        assert_eq!(redacted("", "whatever"), "whatever");
     }
 }
