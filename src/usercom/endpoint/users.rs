@@ -124,7 +124,7 @@ pub(in crate::usercom) fn searched(
     key: &str,
 ) -> Result<Vec<SearchHit>, NoSearchAnswer> {
     let body = json(reply);
-    let is_json = body.is_object() || body.is_array();
+    let is_json = !body.is_null() || reply.body.trim_ascii() == b"null";
     match reply.status {
         200..300 if is_json => {}
         // A key of a form that User.com does not take, or one that no user has.

@@ -176,7 +176,7 @@ impl OpExecutor {
         let may_write_key = match user_key {
             UserKeyOwner::None => true,
             UserKeyOwner::Record => is_found_record && by == Some(KeyKind::UserKey),
-            UserKeyOwner::Unasked => false,
+            UserKeyOwner::Unknown => false,
         };
         self.judge_user_key(subject, fields, may_write_key);
         Ok(person)

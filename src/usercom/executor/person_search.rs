@@ -29,9 +29,9 @@ const PATIENCE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// What is known of the user key of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UserKeyOwner {
-    /// It was not asked, because another key had decided.
-    Unasked,
-    /// No record has it, or User.com does not say.
+    /// It was not asked, because another key had decided; or there was no answer.
+    Unknown,
+    /// No record has it.
     None,
     /// A record has it.
     Record,
@@ -63,12 +63,14 @@ impl OpExecutor {
         attempts: &mut Attempts,
     ) -> Result<Lookup, ExecuteError> {
         let mut findings = Findings::default();
-        let mut user_key = UserKeyOwner::Unasked;
+        let mut user_key = UserKeyOwner::Unknown;
         for kind in self.kinds() {
             let Some(key) = subject.keys.get(kind) else {
                 continue;
             };
-            let found = self.search(subject.id, kind, key, attempts).await?;
+            let Some(found) = self.search(subject.id, kind, key, attempts).await? else {
+                continue;
+            };
             if kind == KeyKind::UserKey {
                 user_key = match found.is_empty() {
                     true => UserKeyOwner::None,
@@ -82,21 +84,21 @@ impl OpExecutor {
         Ok(Lookup { decision: findings.end(), by: None, user_key })
     }
 
-    /// The records that have a key.
+    /// The records that have a key. `None` where there is no answer about it.
     async fn search(
         &self,
         user: &str,
         kind: KeyKind,
         key: &str,
         attempts: &mut Attempts,
-    ) -> Result<Vec<Candidate>, ExecuteError> {
+    ) -> Result<Option<Vec<Candidate>>, ExecuteError> {
         let claim = self.memory.claim((kind, key), clock::now());
         if let Some(claim) = claim.filter(|claim| *claim.own_id != *user) {
             let own_id = Some(claim.own_id.to_string());
-            return Ok(vec![Candidate { number: claim.number, own_id }]);
+            return Ok(Some(vec![Candidate { number: claim.number, own_id }]));
         }
         if !self.searches.allows(kind, Instant::now()) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let hits = match self.search_hits(kind, key, attempts).await? {
             Ok(hits) => hits,
@@ -104,7 +106,7 @@ impl OpExecutor {
                 if self.searches.unanswered(kind, Instant::now()) {
                     self.probe.search_unanswered(name(kind), &why);
                 }
-                return Ok(Vec::new());
+                return Ok(None);
             }
         };
         self.searches.answered(kind);
@@ -131,7 +133,7 @@ impl OpExecutor {
             };
             found.push(Candidate { number: hit.number, own_id });
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Asks which records have a key. The inner error says why there is no answer about it.

@@ -34,7 +34,7 @@ async fn search_without_an_answer_creates_the_user_and_is_reported_once() {
             assert_eq!(account.0.lock().unwrap().unanswered, ["email"]);
             tokio::time::advance(std::time::Duration::from_secs(601)).await;
             account.0.lock().unwrap().search_answer = None;
-            run(&usercom, &identify("u4", &[MAIL])).await.unwrap();
+            run(&usercom, &identify("u4", &[(KeyKind::Email, "new@x.y")])).await.unwrap();
             assert!(account.log().contains(&SEARCH.to_owned()), "{status} {text:?}");
         }
     }
