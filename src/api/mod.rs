@@ -13,6 +13,7 @@ mod probes;
 mod server;
 mod sse;
 mod tap;
+mod wrong_tokens;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod paint;
 mod playground;
+mod progress;
 mod reload;
 mod run;
 mod schema;

@@ -56,8 +56,9 @@ const UNLIMITED_MESSAGES: &[&str] = &[
     "more records became dead letters",
 ];
 
-/// Modules whose messages answer an operator.
-const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
+/// Modules whose messages answer an operator, or come at an interval that the operator chose.
+const UNLIMITED_TARGETS: &[&str] =
+    &["usercom_sink::cli", "usercom_sink::pipeline::run", "usercom_sink::pipeline::status_service"];
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
