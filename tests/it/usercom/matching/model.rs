@@ -175,4 +175,51 @@ proptest! {
             }
         });
     }
+
+    #[test]
+    fn ids_in_conflict_follow_the_setting(
+        came in prop::collection::vec(came(), 3),
+        calls in prop::collection::vec(model_call(), 1..16),
+        faults in prop::collection::vec(
+            prop::sample::select(vec![Fault::None, Fault::None, Fault::LostRequest, Fault::LostReply]),
+            0..16,
+        ),
+        policy in prop::sample::select(vec![MatchConflict::Use, MatchConflict::DeadLetter]),
+    ) {
+        // No own id is overwritten (asserted in the account). With `use` all events of an id are on
+        // one record; with `dead_letter` an id of which every call is rejected leaves no trace.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let seeds = seeds(&came);
+            let account = account(&seeds);
+            account.0.lock().unwrap().faults = faults;
+            let usercom = executor(&account, policy);
+            let mut taken: BTreeMap<String, bool> = BTreeMap::new();
+            for call in &calls {
+                let is_taken = taken.entry(format!("u{}", call.id)).or_default();
+                loop {
+                    match run(&usercom, &call.op()).await {
+                        Ok(()) => *is_taken = true,
+                        Err(ExecuteError::Send(SendError::GivenUp { .. })) => continue,
+                        Err(ExecuteError::MatchConflict { .. }) => {
+                            assert_eq!(policy, MatchConflict::DeadLetter);
+                        }
+                        Err(other) => panic!("{other:?}"),
+                    }
+                    break;
+                }
+            }
+            let people = account.0.lock().unwrap();
+            let mut places: BTreeMap<&str, u64> = BTreeMap::new();
+            for (own_id, number) in &people.events {
+                assert_eq!(*places.entry(own_id).or_insert(*number), *number, "{own_id}");
+            }
+            for (own_id, _) in taken.iter().filter(|(_, is_taken)| !**is_taken) {
+                assert!(!places.contains_key(own_id.as_str()), "{own_id} has events");
+                let has_it = |user: &Value| user["custom_id"] == **own_id;
+                assert!(!people.users.iter().any(has_it), "{own_id} has a record");
+            }
+            assert!(people.users.len() <= seeds.len() + taken.len());
+        });
+    }
 }

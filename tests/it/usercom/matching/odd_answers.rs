@@ -22,15 +22,16 @@ async fn search_without_an_answer_creates_the_user_and_is_reported_once() {
         (302, ""),
     ] {
         for policy in [MatchConflict::Create, MatchConflict::DeadLetter, MatchConflict::Use] {
-            let account = account(&[json!({"email": "ann@x.y"})]);
+            let seeds = ["a@x.y", "b@x.y", "c@x.y"].map(|email| json!({"email": email}));
+            let account = account(&seeds);
             account.0.lock().unwrap().search_answer = Some((status, text));
             let usercom = executor(&account, policy);
-            run(&usercom, &identify("u1", &[MAIL])).await.unwrap();
+            run(&usercom, &identify("u1", &[(KeyKind::Email, "a@x.y")])).await.unwrap();
             account.log();
-            run(&usercom, &identify("u2", &[MAIL])).await.unwrap();
-            run(&usercom, &track("u3", &[MAIL])).await.unwrap();
+            run(&usercom, &identify("u2", &[(KeyKind::Email, "b@x.y")])).await.unwrap();
+            run(&usercom, &track("u3", &[(KeyKind::Email, "c@x.y")])).await.unwrap();
             assert!(!account.log().contains(&SEARCH.to_owned()), "{status} {text:?}");
-            assert_eq!(account.users(), 4);
+            assert_eq!(account.users(), 6);
             assert_eq!(account.0.lock().unwrap().unanswered, ["email"]);
             tokio::time::advance(std::time::Duration::from_secs(601)).await;
             account.0.lock().unwrap().search_answer = None;
