@@ -59,7 +59,9 @@ impl Store {
     /// Opens the store of a `data_dir`. Blocks while the file is checked, which takes seconds for a
     /// large file.
     ///
-    /// # Errors [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
     /// [`StoreError::Missing`] if there is no store (for [`Access::ReadOnly`]),
     /// [`StoreError::Foreign`], [`Version`](StoreError::Version) or
     /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is not changed.
@@ -119,7 +121,9 @@ impl Store {
 
     /// A store in memory, dropped with its last handle.
     ///
-    /// # Errors [`StoreError::Sqlite`] if SQLite cannot allocate it.
+    /// # Errors
+    ///
+    /// [`StoreError::Sqlite`] if SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StoreError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
@@ -243,7 +247,9 @@ impl Store {
     /// Checks that the open file is still the one in the `data_dir`. A removed file is written
     /// again. If another file is in its place, the store stops and that file is not changed.
     ///
-    /// # Errors [`StoreError::Removed`] if the store's content cannot be kept under its name any
+    /// # Errors
+    ///
+    /// [`StoreError::Removed`] if the store's content cannot be kept under its name any
     /// more.
     pub async fn check_file(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await

@@ -23,7 +23,7 @@ const STREAM_SOURCE: &str = "stream";
 ///
 /// ```no_run
 /// use futures::stream;
-/// use usercom_sink::{Sink, record::Record};
+/// use usercom_sink::{Record, Sink};
 ///
 /// # async fn deliver() -> Result<(), Box<dyn std::error::Error>> {
 /// let settings = serde_json::json!({ "app": "acme", "api_key": "${KEY}", "preset": "segment" });

@@ -35,7 +35,9 @@ pub struct Replay {
 
 /// Sends the selected dead letters of some sinks again.
 ///
-/// # Errors Those of [`BuiltPipeline::run`].
+/// # Errors
+///
+/// Those of [`BuiltPipeline::run`].
 pub async fn replay(
     pipeline: &Pipeline,
     sinks: &[String],

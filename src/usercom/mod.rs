@@ -1,8 +1,12 @@
-//! The destination: calls to ops to User.com's REST requests.
+//! The destination: turns calls into ops, and ops into requests of User.com's REST API.
 //!
-//! Not here: how a request gets through ([`crate::deliver`]) and in which order ops come
-//! ([`crate::schedule`]). Invariant: this room sees final answers only, and never the API key.
+//! [`crate::deliver`] sends the requests, and [`crate::schedule`] decides the order of ops.
+//!
+//! # Invariants
+//!
+//! This module sees final responses only, and never the API key.
 
+mod account_probe;
 mod attributes;
 mod confirmed_fields;
 mod empty_account;
@@ -17,6 +21,10 @@ mod profile;
 mod profile_cache;
 mod visibility;
 
+pub use account_probe::{
+    Finding, FoundSetting, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
+    probe_account,
+};
 pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};
 pub use encoded::encoded;

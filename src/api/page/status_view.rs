@@ -9,7 +9,7 @@ use crate::telemetry::{
     ErrorStatus, Point, SinkStatus, SourceStatus, State, Status, length_words, size_words,
 };
 
-/// The view, with the place whose content is sent anew.
+/// The view, with the place whose content is sent again.
 pub(super) fn view(service: &Service) -> Markup {
     html! {
         h1.visually-hidden { "Status" }

@@ -146,7 +146,9 @@ impl BuiltPipeline {
 
     /// Runs until the sources end or it is stopped, and all their records are settled.
     ///
-    /// # Errors If a part fails. A stop and a refused key are not errors; the summary has them.
+    /// # Errors
+    ///
+    /// If a part fails. A stop and a refused key are not errors; the summary has them.
     pub async fn run(self) -> Result<Summary, RunError> {
         self.supervise(Fingerprints::default(), None).await
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::OpExecutor;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::users::renumber;
 use crate::clock;
@@ -41,7 +41,7 @@ impl OpExecutor {
     /// Gives a record the external id of a user, and writes to it.
     pub(super) async fn adopt(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         number: u64,
         fields: &PackedFields,
         attempts: &mut Attempts,
@@ -143,7 +143,7 @@ impl OpExecutor {
     }
 
     /// Notes that the record of a user has the keys that were written: a search may not show it yet.
-    pub(super) fn claim(&self, subject: Subject<'_>, fields: &PackedFields, now: Timestamp) {
+    pub(super) fn claim(&self, subject: OpUser<'_>, fields: &PackedFields, now: Timestamp) {
         let Some(row) = self.memory.user(subject.id) else {
             return;
         };
@@ -168,7 +168,7 @@ impl OpExecutor {
     /// Notes whether the user key that a call writes may be written to the user, who was never seen.
     pub(super) fn judge_user_key(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         may_be_written: bool,
     ) {

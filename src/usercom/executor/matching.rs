@@ -1,9 +1,10 @@
-//! One person, one record: before the first write for an external id that was never seen, the
-//! person is looked for by the other keys of the call.
+//! Finds the record of a person: before the first write for an unknown external id, the person is
+//! looked up by the other keys of the call.
 //!
 //! # Invariants
-//! Two external ids with the same key take turns from the look-up to the first write. An external
-//! id that a record has is never overwritten.
+//!
+//! Two external ids with the same key are handled one after the other, from the look-up to the
+//! first write. An external id that a record has is never overwritten.
 
 use jiff::Timestamp;
 
@@ -21,29 +22,30 @@ use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache::hash;
 
-/// Times a person is looked for again because the record that was found is gone or taken.
+/// How often a person is looked up again because the record that was found was deleted or got
+/// another id.
 const MAX_LOOKS: usize = 3;
 
-/// A user as an op names it.
+/// The user of an op.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'o> {
+pub(super) struct OpUser<'o> {
     /// The external id.
     pub(super) id: &'o str,
-    /// What else may name the person.
+    /// The other keys of the person.
     pub(super) keys: &'o UserKeys,
 }
 
-impl<'o> Subject<'o> {
-    /// A user of whom the external id is all that is known.
+impl<'o> OpUser<'o> {
+    /// A user of whom only the external id is known.
     pub(super) fn unkeyed(id: &'o str) -> Self {
         static NONE: std::sync::LazyLock<UserKeys> = std::sync::LazyLock::new(UserKeys::default);
         Self { id, keys: &NONE }
     }
 }
 
-/// Who a user that was never seen turned out to be.
+/// The result of looking up an unknown user.
 enum Person {
-    /// A new person, or one who gets a separate record for a reason.
+    /// A new person, or one who gets a separate record because of a conflict.
     New(Option<String>),
     /// The external id is in the account, in a record that none of the keys leads to.
     Known,
@@ -51,18 +53,19 @@ enum Person {
     Itself,
     /// This record has no external id yet.
     Adopt(u64),
-    /// This record has another external id, and is used all the same.
+    /// This record has another external id, and is used nevertheless.
     Use,
 }
 
 type KeyGuards<'a> = Vec<KeyedMutexGuard<'a, u64>>;
 
 impl OpExecutor {
-    /// Whether a user that was never seen is looked for.
+    /// Whether an unknown user has to be looked up.
     ///
     /// # Errors
+    ///
     /// When the user is known to be in conflict and its calls are dead letters.
-    pub(super) fn is_to_be_looked_for(&self, subject: Subject<'_>) -> Result<bool, ExecuteError> {
+    pub(super) fn is_to_be_looked_for(&self, subject: OpUser<'_>) -> Result<bool, ExecuteError> {
         if self.kinds().any(|kind| subject.keys.get(kind).is_some()) {
             return Ok(true);
         }
@@ -74,10 +77,10 @@ impl OpExecutor {
         }
     }
 
-    /// Writes a user that was never seen, to the record the person has.
+    /// Writes an unknown user to the record that the person has.
     pub(super) async fn identify_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -108,11 +111,11 @@ impl OpExecutor {
         Ok(OpSuccess::Sent)
     }
 
-    /// Looks for the person of a call that writes nothing to the profile. `None` where no record was
+    /// Looks up the person of a call that writes nothing to the profile. `None` if no record was
     /// found: then the user is new, or known by the external id alone.
     pub(super) async fn find_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Option<UserState>, ExecuteError> {
         if !self.is_to_be_looked_for(subject)? {
@@ -148,8 +151,8 @@ impl OpExecutor {
         Ok(None)
     }
 
-    /// Waits until no other user is looked for by one of the same keys.
-    async fn key_turns(&self, subject: Subject<'_>) -> KeyGuards<'_> {
+    /// Waits until no other user is being looked up by one of the same keys.
+    async fn key_turns(&self, subject: OpUser<'_>) -> KeyGuards<'_> {
         let mut locks: Vec<u64> =
             self.kinds().filter_map(|kind| Some(hash((kind, subject.keys.get(kind)?)))).collect();
         // Every task locks in the same order, so that no two tasks wait for each other.
@@ -162,10 +165,10 @@ impl OpExecutor {
         guards
     }
 
-    /// Finds out who a user is that was never seen; what is found is remembered.
+    /// Finds the record of an unknown user, and caches the result.
     async fn person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         attempts: &mut Attempts,
     ) -> Result<Person, ExecuteError> {

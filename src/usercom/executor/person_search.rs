@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::OpExecutor;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::users::UNREADABLE_ANSWER_PAUSES;
 use crate::clock;
 use crate::config::sink::MatchBy;
@@ -59,7 +59,7 @@ impl OpExecutor {
     /// Asks for the records of a person, key by key.
     pub(super) async fn look_up(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Lookup, ExecuteError> {
         let mut findings = Findings::default();

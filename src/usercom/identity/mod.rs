@@ -1,7 +1,7 @@
-//! Identity: whether a person whom a call names by a new external id is in the account already.
+//! Identity: whether a person with a new external id is in the account already.
 //!
-//! Pure: keys out of calls, whether searches are answered, and a decision over what they found. The
-//! executor sends the searches (`executor/matching.rs`, `executor/person_search.rs`).
+//! No I/O: it reads keys from calls, tracks whether searches are answered, and decides from the
+//! results of look-ups. The executor sends the requests (`executor/person_search.rs`).
 
 mod availability;
 mod decide;

@@ -12,12 +12,12 @@
 //! | 6 | no key is needed where no network is used | `config::f3_06_*`, `running::f3_06_*` |
 //! | 7 | `/ready` through an outage | the module `page` |
 //! | 8 | SIGTERM and SIGHUP with a backlog | `stopping::*` |
-//! | 9 | paths start beside the pipeline file | `sources::f3_09_state_is_beside_the_pipeline_file` |
+//! | 9 | paths start next to the pipeline file | `sources::f3_09_state_is_beside_the_pipeline_file` |
 //! | 10 | syslog, CRI, Docker, forms, query strings | `field::decode`, `field::http` |
 //! | 11 | an editor underlines the value at fault | `schema::*` |
 //! | 12 | `[[tests]]`: `line`, `--filter`, JUnit, rules no test fires | `mapping_tests::*` |
 //! | 13 | `/metrics` has each family once, for Prometheus and for OpenMetrics | `metrics::*` |
-//! | 14 | `/v1/records` beside a write key | `field::http`, `http::abuse` |
+//! | 14 | `/v1/records` next to a write key | `field::http`, `http::abuse` |
 //! | 16 | attributes are created with a type | `field::profile` |
 //! | 17 | texts, colours, headers, help | `config::f3_17_*`, `help::*`, `dead_letters::f3_17_list_has_a_header_and_colours` |
 //! | 19 | every fault of every rule; a bare rate limit | `config::f3_19_*` |
