@@ -1,4 +1,4 @@
-//! Plots as SVG, drawn from the points of the last hour. Labels are text of the page beside the
+//! Plots as SVG, drawn from the points of the last hour. Labels are text of the page next to the
 //! drawing, so that they stay readable at every width.
 
 use jiff::Timestamp;

@@ -11,7 +11,7 @@ use crate::telemetry::{
     size_words,
 };
 
-/// The view, with the place whose content is sent anew.
+/// The view, with the place whose content is sent again.
 pub(super) fn view(service: &Service) -> Markup {
     html! {
         h1.visually-hidden { "Status" }
