@@ -10,8 +10,8 @@ use crate::usercom::outcome::ExecuteError;
 use crate::usercom::visibility::VisibilityWait;
 
 /// Names under which a refusal may speak of the user it does not know.
-const USER_NAMES: [&str; 6] =
-    ["client_user", "user_id", "user_custom_id", "user", "client", "user_key"];
+const USER_NAMES: [&str; 7] =
+    ["client_user", "user_id", "user_custom_id", "custom_id", "user", "client", "user_key"];
 
 impl OpExecutor {
     /// When this process wrote a user first.
