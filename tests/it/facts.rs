@@ -160,13 +160,14 @@ fn dearest() -> Value {
     json!({ "company_in_upsert": "ignored" })
 }
 
-/// Delivers the load to an account with facts; returns the requests it took.
-async fn deliver(facts: &Value, written: Written) -> u64 {
-    let records = load();
+/// Delivers records to an account with facts; returns the requests it took. Answers take a while, as
+/// on a network.
+async fn deliver(records: &[Value], facts: &Value, written: Written) -> u64 {
     let account = EmulatorAccount::open(Faults::default()).await;
     account.assume(facts).await;
+    account.set_faults(&json!({ "latency_ms": 10 })).await;
     let place = TestDir::new();
-    place.write("records.ndjson", &mix::lines(&records));
+    place.write("records.ndjson", &mix::lines(records));
     let config = place.pipeline(&account.endpoint(), r#"preset = "segment""#);
     let path = place.path().join("facts.toml");
     let mut more = vec!["--fail-on-dead-letter"];
@@ -178,7 +179,7 @@ async fn deliver(facts: &Value, written: Written) -> u64 {
     let summary = json_of(&place.run_once(&config, &more), 0);
     let sink = &summary["sinks"]["crm"];
     assert_eq!(sink["delivered"], records.len(), "{summary:#}");
-    assert_eq!(held(&account).await, mix::expected(&records), "{facts}");
+    assert_eq!(held(&account).await, mix::expected(records), "{facts}");
     account.close().await;
     sink["requests"].as_u64().unwrap()
 }
@@ -194,11 +195,11 @@ enum Written {
 async fn load_arrives_whole_on_either_side_of_the_facts() {
     // Guarantees that 1,000 records arrive complete on the cheapest and the dearest account, with the
     // facts written and with the defaults, and how many requests each takes.
-    let mut requests = Vec::new();
+    let (mut requests, records) = (Vec::new(), load());
     for (name, facts) in [("cheapest", cheapest()), ("dearest", dearest())] {
         for written in [Written::ByTheProbe, Written::Nowhere] {
-            let sent = deliver(&facts, written).await;
-            println!("{name} account, facts {written:?}: {sent} requests for {} records", 1000);
+            let sent = deliver(&records, &facts, written).await;
+            println!("{name} account, facts {written:?}: {sent} requests for 1,000 records");
             requests.push(sent);
         }
     }
@@ -208,9 +209,10 @@ async fn load_arrives_whole_on_either_side_of_the_facts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_cheaper_way_delivers_everything() {
-    // Guarantees that each fact alone, with its setting, loses nothing and takes no more requests than
-    // the defaults on the same account.
-    let dear = deliver(&dearest(), Written::Nowhere).await;
+    // Guarantees that each fact alone, with its setting, loses nothing; prints the requests it takes,
+    // of which up to one in twenty depends on what waits at the same time.
+    let records = mix::records(200, "a");
+    let dear = deliver(&records, &dearest(), Written::Nowhere).await;
     println!("defaults: {dear} requests");
     for (fact, sides) in [
         ("page_view_user", &["client_user", "user_custom_id", "custom_id", "user_id"][..]),
@@ -225,9 +227,9 @@ async fn each_cheaper_way_delivers_everything() {
         for side in sides {
             let mut facts = dearest();
             facts[fact] = json!(side);
-            let sent = deliver(&facts, Written::ByTheProbe).await;
+            let sent = deliver(&records, &facts, Written::ByTheProbe).await;
             println!("{fact} = {side}: {sent} requests");
-            assert!(sent <= dear + 5, "{fact} = {side}: {sent}, without {dear}");
+            assert!(sent <= dear + dear / 20, "{fact} = {side}: {sent}, without {dear}");
         }
     }
 }
