@@ -1,5 +1,5 @@
 //! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
-//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`,
+//! that does the same, next to a hand-written typed skeleton, a mapper on `serde_json::Value`,
 //! Vector's language (with the feature `bench-vrl`, which takes a while to build), and reading that
 //! makes nothing. Then how the cost grows: with the rules of a file, with the size of
 //! a record.

@@ -16,6 +16,7 @@ use crate::buffer::Store;
 use crate::config::{FixedEnvironment, SourceText, Style};
 use crate::emulator::{Assumptions, Emulator, EmulatorConfig, Faults, start};
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
+use crate::sink::Destination;
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
@@ -112,6 +113,7 @@ async fn run_quickstart(
         store: Store::in_memory().map_err(|error| error.to_string())?,
         metrics: Metrics::default(),
         stop: Shutdown::default(),
+        destination: Destination::Account,
     };
     let built =
         BuiltPipeline::build(&loaded.pipeline, options).await.map_err(|error| error.to_string())?;

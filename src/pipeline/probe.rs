@@ -10,6 +10,7 @@ use super::advice;
 use super::engine::subject::shown;
 use crate::deliver::Method;
 use crate::deliver::outage::OutageChange;
+use crate::sink::Destination;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
@@ -134,6 +135,7 @@ const MAX_WARNED_NAMES: usize = 1000;
 pub(super) struct DestinationProbe {
     sink: String,
     metrics: SinkMetrics,
+    destination: Destination,
     warned: Mutex<HashSet<(Warning, String)>>,
     /// When the limit of new attributes was last logged.
     limit_told: Mutex<Option<Instant>>,
@@ -151,8 +153,8 @@ enum Warning {
 const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 impl DestinationProbe {
-    pub(super) fn new(sink: String, metrics: SinkMetrics) -> Self {
-        Self { sink, metrics, warned: Mutex::default(), limit_told: Mutex::default() }
+    pub(super) fn new(sink: String, metrics: SinkMetrics, destination: Destination) -> Self {
+        Self { sink, metrics, destination, warned: Mutex::default(), limit_told: Mutex::default() }
     }
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
@@ -164,7 +166,15 @@ impl DestinationProbe {
 impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_created(&self, name: &str, value_type: &str) {
         self.metrics.attribute_created();
-        tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");
+        match self.destination {
+            Destination::Account => {
+                tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");
+            }
+            Destination::Simulated => tracing::info!(
+                sink = self.sink, attribute = ?name, value_type,
+                "attribute would be created, if the account does not have it"
+            ),
+        }
     }
 
     fn attribute_refused(&self, name: &str, limit: usize) {

@@ -99,7 +99,8 @@ struct KeyQueue<T> {
 
 type QueueId = u64;
 
-/// An op in flight. It must be returned to [`KeyedScheduler::finish`] or [`KeyedScheduler::requeue`].
+/// An op in flight. It must be returned to [`KeyedScheduler::finish`] or
+/// [`KeyedScheduler::requeue`].
 #[derive(Debug)]
 pub struct ScheduledOp<T> {
     /// The key of its queue, which holds also after the queue was merged into another.
@@ -168,7 +169,7 @@ pub struct KeyedScheduler<T> {
     next_id: u64,
     unsettled: usize,
     coalesced: u64,
-    /// Whether any op so far had keys beside the user's id.
+    /// Whether any op so far had keys in addition to the user's id.
     has_keys: bool,
 }
 

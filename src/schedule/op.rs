@@ -108,7 +108,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// What names its user beside the id; `None` for ops that need no user to be looked up.
+    /// What names its user other than the id; `None` for ops that need no user to be looked up.
     pub fn keys(&self) -> Option<&UserKeys> {
         match self {
             Self::Identify { keys, .. }

@@ -281,7 +281,7 @@ async fn undeliverable_records_become_dead_letters_and_replay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_key_ends_run_once_with_77_without_loss() {
-    // With a revoked key `run --once` ends with 77, names the cure, shows no key, and the records
+    // With a revoked key `run --once` ends with 77, names the remedy, shows no key, and the records
     // are delivered by the next run.
     let account = EmulatorAccount::open(Faults { revoked: true, ..Faults::default() }).await;
     let place = TestDir::new();

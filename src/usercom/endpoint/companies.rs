@@ -1,4 +1,4 @@
-//! Companies: update, create, find, join.
+//! Companies: update, create, find, add a member.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub(in crate::usercom) fn update_number(
     ))
 }
 
-/// The body of a new company. One without a name is named by its id.
+/// The body of a new company. One without a name gets its id as its name.
 pub(in crate::usercom) fn body(
     group: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -43,7 +43,7 @@ pub(in crate::usercom) fn body(
     body.all(slices(fields)).done()
 }
 
-/// `POST companies/`. Not keyed: a second one may make a second company.
+/// `POST companies/`. Without a key: a second request may create a second company.
 pub(in crate::usercom) fn create(
     group: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -90,23 +90,23 @@ pub(in crate::usercom) fn add_member(company: CompanyRef<'_>, user: UserRef<'_>)
     long(write(Method::Post, route, path, body.done(), Idempotency::Idempotent))
 }
 
-/// What a company object says.
+/// The content of a company object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Found {
-    /// User.com's number of the company.
+    /// User.com's id of the company.
     pub(in crate::usercom) id: Option<u64>,
-    /// Numbers of the users that belong to it, if it says.
+    /// User.com's ids of its members, if the object has them.
     pub(in crate::usercom) members: Option<Vec<u64>>,
 }
 
-/// Reads a company object.
+/// Parses a company object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     found_in(&json(reply))
 }
 
-/// Reads a company object out of a list.
+/// Parses a company object out of a list.
 pub(in crate::usercom) fn found_in(body: &Value) -> Found {
-    // Entries may be numbers, or users with a number.
+    // Entries may be ids, or users with an id.
     let member = |entry: &Value| number(entry).or_else(|| number(&entry["id"]));
     let members = body.get("employees").and_then(Value::as_array);
     Found {
@@ -115,7 +115,7 @@ pub(in crate::usercom) fn found_in(body: &Value) -> Found {
     }
 }
 
-/// Whether an entry of the list is the company with this own id.
+/// Whether an entry of the list is the company with this external id.
 pub(in crate::usercom) fn is_named(entry: &Value, group: &str) -> bool {
     ["custom_id", "company_id"].iter().any(|name| entry[name].as_str() == Some(group))
 }

@@ -1,4 +1,4 @@
-//! Page views: one out, a user's page hits in.
+//! Page views: sends one, reads a user's history.
 
 use std::borrow::Cow;
 
@@ -13,11 +13,11 @@ use crate::deliver::{Idempotency, Method, Need, Request};
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::usercom) struct View<'a> {
-    /// Host of the page.
+    /// The host of the page.
     pub(in crate::usercom) domain: &'a str,
-    /// Path of the page.
+    /// The path of the page.
     pub(in crate::usercom) path: &'a str,
-    /// When it was viewed.
+    /// The time of the view.
     pub(in crate::usercom) at: Timestamp,
 }
 
@@ -63,8 +63,8 @@ pub(in crate::usercom) fn history(whose: UserRef<'_>) -> Request {
     needed(request, Need::Optional)
 }
 
-/// The zone's offset under which an entry of the history is the page view that was sent, see
-/// [`offset`]; `None` where it is another. What is kept of its moment may be whole seconds.
+/// The zone offset under which an entry of the history is the page view that was sent, see
+/// [`offset`]; `None` if it is another one. User.com may store the time in whole seconds.
 pub(in crate::usercom) fn same_at(entry: &Value, sent: View<'_>) -> Option<i64> {
     let offset = offset(written_time(entry), |seen| {
         let millis = |at: Timestamp| at.subsec_nanosecond() / 1_000_000;

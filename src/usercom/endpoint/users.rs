@@ -17,7 +17,7 @@ pub(in crate::usercom) fn body<'a>(
     Body::new().text("custom_id", own_id).all(fields).done()
 }
 
-/// `POST users/update_or_create/`, keyed on `custom_id`. Twice is as good as once.
+/// `POST users/update_or_create/`, keyed on `custom_id`. It may be repeated.
 pub(in crate::usercom) fn upsert(
     own_id: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -38,7 +38,7 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
     get("users/:id/", format!("users/{id}/"))
 }
 
-/// `POST users/merge/`: the parent stays. A repeat finds no user left to merge.
+/// `POST users/merge/`: the parent remains. A repetition finds no user to merge.
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
     let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
     write(Method::Post, "users/merge/", "users/merge/".into(), body, Idempotency::Idempotent)
@@ -62,25 +62,25 @@ pub(in crate::usercom) fn search(kind: KeyKind, key: &str) -> Request {
     let value = utf8_percent_encode(key, STRICT);
     let query = match kind {
         KeyKind::UserKey => format!("key={value}"),
-        // Without `many` one of several records comes.
+        // Without `many` only one of several records is returned.
         KeyKind::Email => format!("email={value}&many=true"),
         KeyKind::Phone => format!("phone_number={value}"),
     };
     get("users/search/", format!("users/search/?{query}"))
 }
 
-/// The external id of a record, as far as an answer says it.
+/// The external id of a record, if the response contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) enum OwnId {
     /// It has none.
     None,
     /// It has this one.
     Some(String),
-    /// The answer does not say.
+    /// The response does not contain it.
     Unsaid,
 }
 
-/// Reads the external id of a user object.
+/// Parses the external id of a user object.
 fn own_id_in(user: &Value) -> OwnId {
     let id = user.get("custom_id").or_else(|| user.get("user_id").filter(|id| !id.is_number()));
     match id {
@@ -91,13 +91,13 @@ fn own_id_in(user: &Value) -> OwnId {
     }
 }
 
-/// Reads the external id of the user an answer shows.
+/// Parses the external id of the user in a response.
 pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
     own_id_in(&json(reply))
 }
 
-/// Reads the users a search found: a list, a page or one user. An entry whose key is another one
-/// is left out: a search may be less strict than a comparison.
+/// Parses the users that a search found: a list, a page or one user. An entry with another key is
+/// dropped: the search may be less strict than a comparison.
 pub(in crate::usercom) fn searched(
     reply: &ApiReply,
     kind: KeyKind,
@@ -123,18 +123,18 @@ pub(in crate::usercom) fn searched(
     users.iter().filter(is_it).filter_map(read).collect()
 }
 
-/// What an upsert's answer says.
+/// The content of an upsert's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Upserted {
-    /// Whether the user was new, if it says.
+    /// Whether the user was new, if the response says so.
     pub(in crate::usercom) created: Option<bool>,
-    /// User.com's number of the user, if it says.
+    /// User.com's id of the user, if the response has it.
     pub(in crate::usercom) id: Option<u64>,
-    /// The user's key, if it says.
+    /// The user's key, if the response has it.
     pub(in crate::usercom) key: Option<String>,
 }
 
-/// Reads `{"created": …, "id": …}`.
+/// Parses `{"created": …, "id": …}`.
 pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
     let body = json(reply);
     Upserted {
@@ -144,23 +144,23 @@ pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
     }
 }
 
-/// What a user object says.
+/// The content of a user object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Found {
-    /// User.com's number of the user.
+    /// User.com's id of the user.
     pub(in crate::usercom) id: Option<u64>,
     /// The key by which page views name the user.
     pub(in crate::usercom) key: Option<String>,
 }
 
 impl Found {
-    /// Whether the answer was a user object at all.
+    /// Whether the response was a user object at all.
     pub(in crate::usercom) fn is_readable(&self) -> bool {
         self.id.is_some() || self.key.is_some()
     }
 }
 
-/// Reads a user object.
+/// Parses a user object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     let body = json(reply);
     Found { id: body.get("id").and_then(number), key: key_in(&body) }

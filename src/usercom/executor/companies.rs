@@ -1,8 +1,8 @@
 //! Companies: written, created once, joined once.
 //!
-//! A company is always looked for before it is created: nothing says that User.com refuses a
-//! second one of the same id, and a request is cheaper than a company that exists twice. An id
-//! that is not safe in a path is looked for in the list of all companies, once.
+//! A company is always looked up before it is created: it is not documented that User.com refuses a
+//! second one of the same id, and a request is cheaper than a duplicate company. An id that is not
+//! safe in a path is searched in the list of all companies, once.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::body::Written;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
@@ -29,7 +29,7 @@ use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
 use crate::usercom::visibility::VisibilityWait;
 
-/// Pages of companies searched for one whose id is not safe in a path.
+/// Pages of companies that are searched for one whose id is not safe in a path.
 const MAX_PAGES: usize = 1_000;
 
 /// How `add_member` names user and company.
@@ -74,8 +74,8 @@ impl OpExecutor {
         Ok(OpSuccess::Sent)
     }
 
-    /// Writes to a company that is there; `facts` becomes what was written. `None` when it is not
-    /// there.
+    /// Writes to an existing company; `facts` is set to what was written. `None` if it does not
+    /// exist.
     async fn update_company(
         &self,
         group: &str,
@@ -94,7 +94,7 @@ impl OpExecutor {
                     wire::update(group, entries).expect("the id was found safe in a path")
                 })
                 .await?;
-            // An account without this route still takes the update by number.
+            // An account without this route accepts the update by remote id.
             if !matches!(written.reply.status, 405 | 501) {
                 *facts = written.facts;
                 return self.company_in(group, &written.reply);
@@ -121,7 +121,7 @@ impl OpExecutor {
         self.company_in(group, &written.reply)
     }
 
-    /// Writes to a company; one that was just created and is not seen yet is waited for.
+    /// Writes to a company; waits for one that was just created and is not visible yet.
     async fn write_seen(
         &self,
         group: &str,
@@ -144,7 +144,7 @@ impl OpExecutor {
         }
     }
 
-    /// Reads the answer to a read or an update.
+    /// Parses the response to a read or an update.
     fn company_in(&self, group: &str, reply: &ApiReply) -> Result<Option<Found>, ExecuteError> {
         match reply.status {
             200..300 => Ok(Some(wire::found(reply))),
@@ -156,7 +156,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company; one that was just created and is not seen yet is waited for.
+    /// Looks up a company; waits for one that was just created and is not visible yet.
     async fn find_company(
         &self,
         group: &str,
@@ -177,7 +177,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company once.
+    /// Looks up a company once.
     async fn look_for_company(
         &self,
         group: &str,
@@ -213,7 +213,7 @@ impl OpExecutor {
         Ok(None)
     }
 
-    /// Creates a company that was found missing.
+    /// Creates a company that does not exist.
     async fn create_company(
         &self,
         group: &str,
@@ -230,7 +230,7 @@ impl OpExecutor {
                 .await;
             let written = match made {
                 Err(ExecuteError::Send(SendError::Ambiguous { denial, .. })) => {
-                    // A look is no success of the request that is in doubt.
+                    // A look-up is not a success of the request whose result is unknown.
                     let failed = attempts.failed;
                     if let Some(found) = self.find_lost(group, sent, denial, attempts).await? {
                         return self.update_found(group, fields, found, facts, attempts).await;
@@ -256,7 +256,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company that may have been created at `sent`, until it should be seen.
+    /// Looks up a company that may have been created at `sent`, until it should be visible.
     async fn find_lost(
         &self,
         group: &str,
@@ -277,8 +277,7 @@ impl OpExecutor {
         }
     }
 
-    /// Writes to a company that turned up while it was being created: it may lack
-    /// our fields.
+    /// Writes to a company that appeared while it was being created: it may lack fields of this op.
     async fn update_found(
         &self,
         group: &str,
@@ -306,7 +305,7 @@ impl OpExecutor {
         });
     }
 
-    /// Whether a membership was seen within `ttl` seconds.
+    /// Whether a membership was confirmed within `ttl` seconds.
     pub(super) fn is_member(&self, user: &str, group: &str, now: Timestamp, ttl: u64) -> bool {
         let Some(row) = self.memory.user(user) else {
             return false;
@@ -326,7 +325,7 @@ impl OpExecutor {
     /// and company is missing is created.
     pub(super) async fn join(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         group: &str,
         fields: &PackedFields,
         now: Timestamp,
@@ -351,7 +350,7 @@ impl OpExecutor {
     /// named by its number.
     async fn join_in_upsert(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         group: &str,
         fields: &PackedFields,
         attempts: &mut Attempts,
@@ -382,7 +381,7 @@ impl OpExecutor {
 
     async fn add_member(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -417,13 +416,13 @@ impl OpExecutor {
             match reply.status {
                 200..300 | 409 => self.is_seen(written, &wait),
                 _ if listed == Some(true) => {}
-                // It is no member: the server forbids it, or the whole route.
+                // The user is not a member: the server forbids it, or the whole route.
                 403 if need == Need::EvenForbidden => {
                     need = Need::Required;
                     continue;
                 }
                 400 | 404 if knows_no_user(&reply) => {
-                    // Others join meanwhile.
+                    // Other users join meanwhile.
                     drop(turn);
                     if self.wait_until_seen(written, &mut wait, attempts).await {
                         continue;
@@ -431,7 +430,7 @@ impl OpExecutor {
                     if reply.status == 400 || was_forgotten {
                         return Err(unseen("the membership", &reply));
                     }
-                    // One of the two is gone: what we remember of them is out of date.
+                    // One of the two was deleted: the cached entries are out of date.
                     self.memory.forget_user(user);
                     self.memory.forget_company(group);
                     was_forgotten = true;
@@ -449,7 +448,7 @@ impl OpExecutor {
     /// How `add_member` names the user.
     async fn member_ref<'u>(
         &self,
-        subject: Subject<'u>,
+        subject: OpUser<'u>,
         named_by: NamedBy,
         attempts: &mut Attempts,
     ) -> Result<UserRef<'u>, ExecuteError> {
@@ -479,7 +478,7 @@ impl OpExecutor {
         Ok(CompanyRef::Number(self.company_number(group, now, attempts).await?))
     }
 
-    /// User.com's number of a company, which is created bare where missing.
+    /// User.com's id of a company, which is created without fields if it is missing.
     async fn company_number(
         &self,
         group: &str,
@@ -500,17 +499,17 @@ impl OpExecutor {
         if let Some(id) = found.id {
             return Ok(id);
         }
-        // The write has succeeded, whatever became of its answer.
+        // The write succeeded, even if its response cannot be parsed.
         let found = self.find_company(group, attempts).await?.and_then(|found| found.id);
         found.ok_or_else(|| ExecuteError::own("User.com did not tell the company's number"))
     }
 
-    /// Whether User.com lists a member: then a refusal to add it says that it is there. `None` where
-    /// it lists no members.
+    /// Whether User.com lists the user as a member: then a refusal to add it means that it is one
+    /// already. `None` if it lists no members.
     async fn lists(
         &self,
         group: &str,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, ExecuteError> {
@@ -522,7 +521,7 @@ impl OpExecutor {
         Ok(found.members.map(|members| members.contains(&member)))
     }
 
-    /// A membership was refused, and nothing tells whether it was there already.
+    /// Logs that a membership was refused without a sign that it existed already.
     fn log_unknown_membership(&self, status: u16) {
         if !self.logged_unknown_membership.swap(true, Ordering::Relaxed) {
             tracing::warn!(

@@ -1,7 +1,7 @@
-//! Events and page views: each arrives once, as far as anybody can tell.
+//! Events and page views: each is delivered once, as far as this can be known.
 //!
-//! Two of the same content may both be meant: the history has to show one more than we know to
-//! have arrived before it proves that the one in doubt did.
+//! Two of the same content may be two different events: the history has to show one more than are
+//! known to have arrived before it proves that the possibly sent one did.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
@@ -33,7 +33,7 @@ pub(super) struct PendingEvent<'a> {
 }
 
 impl PendingEvent<'_> {
-    /// The same for events that cannot be told apart in a history.
+    /// The same for events that a history cannot distinguish.
     fn fingerprint(&self, user: &str) -> u64 {
         let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
         hash((user, self.name, self.at.as_second(), data))
@@ -41,10 +41,10 @@ impl PendingEvent<'_> {
 }
 
 impl OpExecutor {
-    /// Records an event occurrence.
+    /// Sends an event.
     pub(super) async fn track(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         event: PendingEvent<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
@@ -103,7 +103,7 @@ impl OpExecutor {
                         self.new_users.observe(UnseenId::New);
                     }
                     self.memory.forget_user(user);
-                    // A user that was known and is gone may have become another record.
+                    // A known user that is missing now may have become another record.
                     let was_known = standing == UserState::Cached;
                     if !was_known || self.find_person(subject, attempts).await?.is_none() {
                         self.create_missing(user, attempts).await?;
@@ -115,7 +115,7 @@ impl OpExecutor {
         }
     }
 
-    /// An event was taken, perhaps without some of its properties.
+    /// Records that an event was accepted, possibly without some of its properties.
     fn note_left_out(
         &self,
         event: PendingEvent<'_>,
@@ -128,7 +128,7 @@ impl OpExecutor {
         }
     }
 
-    /// Whether to look before an event or page view is sent again.
+    /// Whether to look up an event or page view before it is sent again.
     fn look_after(&self, denial: Denial) -> Option<LookupCause> {
         match denial {
             Denial::None => Some(LookupCause::LostAnswer),
@@ -136,7 +136,8 @@ impl OpExecutor {
         }
     }
 
-    /// Whether to look before the first send. Who needs no look ends the time of those that do.
+    /// Whether to look up before the first send. The first record of a user that needs no look-up
+    /// ends the period of those that do.
     fn first_look(&self, doubt: PriorSend, place: HistoryKey<'_>) -> Option<LookupCause> {
         match doubt {
             PriorSend::Possible => Some(LookupCause::EarlierRun),
@@ -150,7 +151,7 @@ impl OpExecutor {
     /// How a page view names its user, as the account allows it.
     async fn viewer<'u>(
         &self,
-        subject: Subject<'u>,
+        subject: OpUser<'u>,
         attempts: &mut Attempts,
     ) -> Result<(Viewer<'u>, UserState), ExecuteError> {
         let field = match self.account.page_view_user {
@@ -181,10 +182,10 @@ impl OpExecutor {
         self.memory.user(user).is_some_and(|row| row.surer_number(clock::now()).is_some())
     }
 
-    /// Records a page view.
+    /// Sends a page view.
     pub(super) async fn page(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         view: View<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,

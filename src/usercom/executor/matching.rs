@@ -1,9 +1,10 @@
-//! One person, one record: before the first write for an external id that was never seen, the
-//! person is looked for by the other keys of the call.
+//! Finds the record of a person: before the first write for an unknown external id, the person is
+//! looked up by the other keys of the call.
 //!
 //! # Invariants
-//! Two external ids with the same key take turns from the look-up to the first write. An external
-//! id that a record has is never overwritten.
+//!
+//! Two external ids with the same key are handled one after the other, from the look-up to the
+//! first write. An external id that a record has is never overwritten.
 
 use jiff::Timestamp;
 
@@ -22,46 +23,48 @@ use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache::hash;
 
-/// Times a person is looked for again because the record that was found is gone or taken.
+/// How often a person is looked up again because the record that was found was deleted or got
+/// another id.
 const MAX_LOOKS: usize = 3;
 
-/// A user as an op names it.
+/// The user of an op.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'o> {
+pub(super) struct OpUser<'o> {
     /// The external id.
     pub(super) id: &'o str,
-    /// What else may name the person.
+    /// The other keys of the person.
     pub(super) keys: &'o UserKeys,
 }
 
-impl<'o> Subject<'o> {
-    /// A user of whom the external id is all that is known.
+impl<'o> OpUser<'o> {
+    /// A user of whom only the external id is known.
     pub(super) fn unkeyed(id: &'o str) -> Self {
         static NONE: std::sync::LazyLock<UserKeys> = std::sync::LazyLock::new(UserKeys::default);
         Self { id, keys: &NONE }
     }
 }
 
-/// Who a user that was never seen turned out to be.
+/// The result of looking up an unknown user.
 enum Person {
-    /// A new person, or one who gets a separate record for a reason.
+    /// A new person, or one who gets a separate record because of a conflict.
     New(Option<String>),
     /// The external id is in the account.
     Known,
     /// This record has no external id yet.
     Adopt(u64),
-    /// This record has another external id, and is used all the same.
+    /// This record has another external id, and is used nevertheless.
     Use,
 }
 
 type KeyGuards<'a> = Vec<KeyedMutexGuard<'a, u64>>;
 
 impl OpExecutor {
-    /// Whether a user that was never seen is looked for.
+    /// Whether an unknown user has to be looked up.
     ///
     /// # Errors
+    ///
     /// When the user is known to be in conflict and its calls are dead letters.
-    pub(super) fn is_to_be_looked_for(&self, subject: Subject<'_>) -> Result<bool, ExecuteError> {
+    pub(super) fn is_to_be_looked_for(&self, subject: OpUser<'_>) -> Result<bool, ExecuteError> {
         if self.kinds().any(|kind| subject.keys.get(kind).is_some()) {
             return Ok(true);
         }
@@ -73,7 +76,7 @@ impl OpExecutor {
         }
     }
 
-    /// The kinds of keys that are asked for, in order.
+    /// The kinds of keys that are looked up, in order.
     fn kinds(&self) -> impl Iterator<Item = KeyKind> {
         self.users.match_by.iter().map(|by| match by {
             MatchBy::UserKey => KeyKind::UserKey,
@@ -82,10 +85,10 @@ impl OpExecutor {
         })
     }
 
-    /// Writes a user that was never seen, to the record the person has.
+    /// Writes an unknown user to the record that the person has.
     pub(super) async fn identify_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -115,11 +118,11 @@ impl OpExecutor {
         Ok(OpSuccess::Sent)
     }
 
-    /// Looks for the person of a call that writes nothing to the profile. `None` where no record was
+    /// Looks up the person of a call that writes nothing to the profile. `None` if no record was
     /// found: then the user is new, or known by the external id alone.
     pub(super) async fn find_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Option<UserState>, ExecuteError> {
         if !self.is_to_be_looked_for(subject)? {
@@ -151,8 +154,8 @@ impl OpExecutor {
         Ok(None)
     }
 
-    /// Waits until no other user is looked for by one of the same keys.
-    async fn key_turns(&self, subject: Subject<'_>) -> KeyGuards<'_> {
+    /// Waits until no other user is being looked up by one of the same keys.
+    async fn key_turns(&self, subject: OpUser<'_>) -> KeyGuards<'_> {
         let mut locks: Vec<u64> =
             self.kinds().filter_map(|kind| Some(hash((kind, subject.keys.get(kind)?)))).collect();
         // Every task locks in the same order, so that no two tasks wait for each other.
@@ -165,10 +168,10 @@ impl OpExecutor {
         guards
     }
 
-    /// Finds out who a user is that was never seen; what is found is remembered.
+    /// Finds the record of an unknown user, and caches the result.
     async fn person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Person, ExecuteError> {
         let user = subject.id;
@@ -207,10 +210,10 @@ impl OpExecutor {
         })
     }
 
-    /// Asks for the records of a person, key by key.
+    /// Looks up the records of a person, key by key.
     async fn look_up(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Decision, ExecuteError> {
         let mut findings = Findings::default();
@@ -255,7 +258,7 @@ impl OpExecutor {
             };
             let own_id = match (own_id, self.memory.adopted(number)) {
                 (OwnId::Some(own_id), _) => Some(own_id),
-                // An adoption of this user's own may not have been carried out.
+                // An earlier adoption by this user may not have been carried out.
                 (_, adopted) => adopted.filter(|id| **id != *user).map(|id| id.to_string()),
             };
             found.push(Candidate { number, own_id });
@@ -272,11 +275,11 @@ impl OpExecutor {
         }
     }
 
-    /// Gives a record the external id of a user, and writes to it. `false` where the record or the
-    /// id is taken meanwhile.
+    /// Gives a record the external id of a user, and writes to it. `false` if the record or the id
+    /// was taken meanwhile.
     async fn adopt(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         number: u64,
         fields: &PackedFields,
         attempts: &mut Attempts,
@@ -288,7 +291,7 @@ impl OpExecutor {
         if self.memory.adopted(number).is_some_and(|other| *other != *user) {
             return Ok(false);
         }
-        // Noted before it is sent: a request whose answer is lost may have been carried out.
+        // Recorded before it is sent: a request whose response is lost may have been carried out.
         self.memory.note_adopted(number, user);
         let written = self
             .write(AttributeOwner::User, fields, attempts, |entries| {
@@ -314,7 +317,8 @@ impl OpExecutor {
         self.memory.know_user(user, |row| {
             renumber(row, Some(number));
             row.key = found.key.as_deref().map(Box::from).or(row.key.take());
-            // An account that does not take the id by this way still takes everything by number.
+            // An account that does not accept the id in this way still accepts all requests by
+            // remote id.
             row.by_number = by_number.then_some(true);
             row.adopted_at = Some(now.as_second());
             row.written = Some(tokio::time::Instant::now());
@@ -326,8 +330,8 @@ impl OpExecutor {
         Ok(true)
     }
 
-    /// Writes to a record that only its number leads to. `false` where it is gone: then the user is
-    /// unknown again.
+    /// Writes to a record that only its remote id leads to. `false` if it was deleted: then the
+    /// user is unknown again.
     pub(super) async fn update_number(
         &self,
         user: &str,
@@ -356,8 +360,9 @@ impl OpExecutor {
         Ok(true)
     }
 
-    /// Notes that the record of a user has the keys that were written: a search may not show it yet.
-    fn claim(&self, subject: Subject<'_>, fields: &PackedFields, now: Timestamp) {
+    /// Records that the record of a user has the keys that were written: a search may not show it
+    /// yet.
+    fn claim(&self, subject: OpUser<'_>, fields: &PackedFields, now: Timestamp) {
         let Some(row) = self.memory.user(subject.id) else {
             return;
         };

@@ -1,7 +1,7 @@
-//! Identity: whether a person whom a call names by a new external id is in the account already.
+//! Identity: whether a person with a new external id is in the account already.
 //!
-//! Pure: keys out of calls, and a decision over what look-ups found. The executor asks
-//! (`executor/matching.rs`).
+//! No I/O: it reads keys from calls, and decides from the results of look-ups. The executor looks
+//! them up (`executor/matching.rs`).
 
 mod decide;
 mod keys;

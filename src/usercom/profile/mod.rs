@@ -1,7 +1,11 @@
-//! Calls to ops: what a call writes at User.com, field by field. Pure: no clock, no I/O.
+//! Plans calls: which ops a call becomes, and which fields they write. No clock, no I/O.
 //!
-//! Not here: types of custom attributes (`attributes`) and HTTP (`endpoint`). Invariant: the ops
-//! depend on the call, the settings and `now` alone.
+//! `attributes` converts values to the types of custom attributes, and `endpoint` builds the
+//! requests.
+//!
+//! # Invariants
+//!
+//! The ops depend on the call, the settings and `now` alone.
 
 mod aliases;
 mod browser;
@@ -27,10 +31,10 @@ use crate::config::account::{AccountConfig, IdCase};
 use crate::config::sink::UsersConfig;
 use crate::schedule::{ExternalUserId, Op, PackedFields};
 
-/// What one call asks for, in the order it is to be done.
+/// The ops of one call, in the order in which they are executed.
 pub type PlannedOps = SmallVec<[Op; 2]>;
 
-/// What the planning of calls depends on beside the call.
+/// The settings that the planning of calls depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Whether an identify's context is written to the profile.
@@ -76,14 +80,14 @@ impl Settings {
     }
 }
 
-/// Why nothing can be done for a call.
+/// Why a call cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct PlanError {
     /// A stable code: `no_identity`, `no_group_id`, `no_event`, `no_page`,
     /// `no_previous_id`, `id_too_long`, `id_not_text`, `timestamp_before_1970`.
     pub code: &'static str,
-    /// What is missing, in words.
+    /// What is missing, as a sentence.
     pub reason: String,
 }
 
@@ -93,12 +97,12 @@ impl PlanError {
     }
 }
 
-/// What was left out or cut short on the way from a call to its ops.
+/// What was dropped or truncated between a call and its ops.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlanWarnings {
-    /// Fields whose value or name was cut to User.com's limit.
+    /// Fields whose value or name was truncated to User.com's limit.
     pub cropped: Vec<Box<str>>,
-    /// Fields left out, and why.
+    /// Dropped fields, and why.
     pub dropped: Vec<(Box<str>, &'static str)>,
 }
 
@@ -111,7 +115,7 @@ impl PlanWarnings {
         self.dropped.push((field.into(), why));
     }
 
-    /// Passes the notes on to the observer that counts and warns.
+    /// Passes the warnings on to the observer that counts and logs them.
     pub fn tell(&self, probe: &dyn ExecutorObserver) {
         for field in &self.cropped {
             probe.cropped(field);
@@ -122,8 +126,8 @@ impl PlanWarnings {
     }
 }
 
-/// Translates one call. A timestamp in the future is moved to `now`, unless the account keeps it; a
-/// track or page without one
+/// Plans one call. A timestamp in the future is replaced by `now`, unless the account keeps it; a
+/// track or page call without one
 /// gets `now`, so that it can be found again in the user's history.
 ///
 /// # Errors
@@ -171,8 +175,8 @@ pub fn plan_call(
     Ok(ops)
 }
 
-/// An alias is the merge of its previous id into its user id, whatever the settings say of
-/// anonymous records. Two equal ids are one user already.
+/// An alias merges its previous id into its user id, whatever the settings say about anonymous
+/// records. Two equal ids are one user already.
 fn alias(call: &Call<'_>, settings: &Settings) -> Result<PlannedOps, PlanError> {
     let given = |id: &Option<Cow<'_, str>>| {
         let id = id.as_deref().map(str::trim).unwrap_or_default();
@@ -192,8 +196,7 @@ fn alias(call: &Call<'_>, settings: &Settings) -> Result<PlannedOps, PlanError> 
     Ok(smallvec![Op::Merge { from, into }])
 }
 
-/// The merge a call with two identities stands for. It comes last: by then the record that stays
-/// exists.
+/// The merge for a call with two identities. It comes last, when the record that remains exists.
 fn merge(
     call: &Call<'_>,
     settings: &Settings,
