@@ -5,6 +5,7 @@
 //! The caller ensures that the ops of one user come one at a time; ops on companies, which many
 //! users share, are serialised here.
 
+mod adoption;
 mod body;
 mod companies;
 mod events_and_views;
@@ -13,6 +14,7 @@ mod history_lag;
 mod history_snapshots;
 mod history_zone;
 mod matching;
+mod person_search;
 mod refused_properties;
 mod resolve;
 mod throttled;
@@ -31,6 +33,7 @@ use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
+use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
@@ -56,6 +59,8 @@ pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
+    /// What is known of the account.
+    account: AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
     memory: ProfileCache,
@@ -81,6 +86,8 @@ pub struct OpExecutor {
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
     key_turns: KeyedLocks<u64>,
+    /// Whether User.com answers searches for a person.
+    searches: SearchAvailability,
 }
 
 impl OpExecutor {
@@ -100,11 +107,13 @@ impl OpExecutor {
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
             history_lag: history_lag::HistoryLag::default(),
+            account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
+            searches: SearchAvailability::default(),
             transport,
             users,
             delivery,
@@ -123,6 +132,8 @@ impl OpExecutor {
     #[must_use]
     pub fn with_account(mut self, account: &AccountConfig) -> Self {
         self.visibility = visibility(account);
+        self.account = *account;
+        self.catalogue.unknown(account.unknown_attribute);
         self
     }
 
@@ -202,9 +213,9 @@ impl OpExecutor {
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company, keys } => {
+            Op::Join { user, company, fields, keys } => {
                 let user = OpUser { id: user.as_str(), keys };
-                Box::pin(self.join(user, company.as_str(), now, attempts)).await
+                Box::pin(self.join(user, company.as_str(), fields, now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -229,8 +240,12 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company, .. } => {
+            Op::Join { user, company, fields, .. } => {
+                let row = self.memory.user(user.as_str());
                 self.is_member(user.as_str(), company.as_str(), now, ttl)
+                    && row.is_some_and(|row| {
+                        self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
+                    })
             }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
