@@ -13,6 +13,7 @@ use super::http::{HttpAttemptTransport, TransportError};
 use super::outcome::{Attempt, BrokenBody, Media, parse_retry_after};
 use super::rate::GcraLimiter;
 use super::request::Request;
+use crate::config::BaseUrl;
 use crate::config::sink::RequestConfig;
 
 /// Sends requests one after the other, each once, within the configured rate limit.
@@ -39,9 +40,9 @@ impl SingleAttemptClient {
     /// Sets up the client. Nothing is sent.
     ///
     /// # Errors
-    /// When the address or the key cannot be used.
+    /// When the key cannot be used.
     pub fn new(
-        base_url: &str,
+        base_url: &BaseUrl,
         api_key: &SecretString,
         request: &RequestConfig,
     ) -> Result<Self, TransportError> {
