@@ -1,6 +1,5 @@
 //! The settings of sinks: the API of User.com, requests, buffer, users, attributes, delivery.
 
-use super::{BaseUrl, BaseUrlError};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use secrecy::SecretString;
