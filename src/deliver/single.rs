@@ -1,5 +1,5 @@
-//! Requests that are sent once. The caller sees every answer, also a refusal: nothing is retried and
-//! nothing is learnt from it.
+//! Sends requests once. The caller receives every response, also a refusal: nothing is retried, and
+//! no quota is estimated from it.
 
 use std::time::Duration;
 
@@ -23,24 +23,25 @@ pub struct SingleAttemptClient {
     longest_pause: Duration,
 }
 
-/// An answer as it came.
+/// A response as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SingleReply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, as far as it arrived and was read.
+    /// The body, as far as it was received and read.
     pub body: Bytes,
     /// Whether it is a web page.
     pub is_page: bool,
-    /// What `Retry-After` says, at most `request.retry_max_duration_secs`.
+    /// The value of `Retry-After`, at most `request.retry_max_duration_secs`.
     pub retry_after: Option<Duration>,
 }
 
 impl SingleAttemptClient {
-    /// Sets up the client. Nothing is sent.
+    /// Creates the client. Nothing is sent.
     ///
     /// # Errors
-    /// When the key cannot be used.
+    ///
+    /// When the key contains characters that are not allowed in a header.
     pub fn new(
         base_url: &BaseUrl,
         api_key: &SecretString,
@@ -58,14 +59,15 @@ impl SingleAttemptClient {
     /// Sends a request once.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    ///
+    /// Why there is no response, as a sentence.
     pub async fn send(&self, request: &Request) -> Result<SingleReply, String> {
         if let Some(limiter) = &self.limiter {
             let mut limiter = limiter.lock().await;
             sleep_until(limiter.ready_at(Instant::now())).await;
             limiter.take(Instant::now());
         }
-        // A kept connection may be closed already, and then it is not known what was carried out.
+        // A reused connection may be closed already, and then it is not known what was carried out.
         match self.transport.attempt(request, ConnectionChoice::Fresh).await {
             Attempt::Answer { status, retry_after, media, body, .. } => {
                 let body = match body {

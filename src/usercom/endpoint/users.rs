@@ -71,7 +71,7 @@ pub(in crate::usercom) fn search(kind: KeyKind, key: &str) -> Request {
 
 /// The external id of a record, if the response contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::usercom) enum OwnId {
+pub(in crate::usercom) enum RecordExternalId {
     /// It has none.
     None,
     /// It has this one.
@@ -81,19 +81,19 @@ pub(in crate::usercom) enum OwnId {
 }
 
 /// Parses the external id of a user object.
-fn own_id_in(user: &Value) -> OwnId {
+fn external_id_in(user: &Value) -> RecordExternalId {
     let id = user.get("custom_id").or_else(|| user.get("user_id").filter(|id| !id.is_number()));
     match id {
-        None => OwnId::Unsaid,
-        Some(Value::String(id)) if !id.trim().is_empty() => OwnId::Some(id.clone()),
-        Some(Value::Number(id)) => OwnId::Some(id.to_string()),
-        Some(_) => OwnId::None,
+        None => RecordExternalId::Unsaid,
+        Some(Value::String(id)) if !id.trim().is_empty() => RecordExternalId::Some(id.clone()),
+        Some(Value::Number(id)) => RecordExternalId::Some(id.to_string()),
+        Some(_) => RecordExternalId::None,
     }
 }
 
 /// Parses the external id of the user in a response.
-pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
-    own_id_in(&json(reply))
+pub(in crate::usercom) fn external_id(reply: &ApiReply) -> RecordExternalId {
+    external_id_in(&json(reply))
 }
 
 /// Parses the users that a search found: a list, a page or one user. An entry with another key is
@@ -102,7 +102,7 @@ pub(in crate::usercom) fn searched(
     reply: &ApiReply,
     kind: KeyKind,
     key: &str,
-) -> Vec<(u64, OwnId)> {
+) -> Vec<(u64, RecordExternalId)> {
     let body = json(reply);
     let users = match number(&body["id"]) {
         Some(_) => vec![body],
@@ -119,7 +119,7 @@ pub(in crate::usercom) fn searched(
             shown.as_str().and_then(|shown| normalized(kind, shown)).as_deref() == Some(key)
         })
     };
-    let read = |user: &Value| Some((number(&user["id"])?, own_id_in(user)));
+    let read = |user: &Value| Some((number(&user["id"])?, external_id_in(user)));
     users.iter().filter(is_it).filter_map(read).collect()
 }
 

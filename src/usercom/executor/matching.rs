@@ -16,7 +16,7 @@ use crate::deliver::Attempts;
 use crate::schedule::{KeyKind, PackedFields, UserKeys};
 use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::endpoint;
-use crate::usercom::endpoint::users::{self as wire, OwnId};
+use crate::usercom::endpoint::users::{self as wire, RecordExternalId};
 use crate::usercom::identity::{Candidate, Decision, Findings};
 use crate::usercom::keyed_mutex::KeyedMutexGuard;
 use crate::usercom::new_users::UnseenId;
@@ -253,11 +253,11 @@ impl OpExecutor {
         let mut found = Vec::new();
         for (number, own_id) in wire::searched(&reply, kind, key) {
             let own_id = match own_id {
-                OwnId::Unsaid => self.own_id_of(number, attempts).await?,
+                RecordExternalId::Unsaid => self.external_id_of(number, attempts).await?,
                 said => said,
             };
             let own_id = match (own_id, self.memory.adopted(number)) {
-                (OwnId::Some(own_id), _) => Some(own_id),
+                (RecordExternalId::Some(own_id), _) => Some(own_id),
                 // An earlier adoption by this user may not have been carried out.
                 (_, adopted) => adopted.filter(|id| **id != *user).map(|id| id.to_string()),
             };
@@ -267,10 +267,14 @@ impl OpExecutor {
     }
 
     /// The external id of a record, from the record itself.
-    async fn own_id_of(&self, number: u64, attempts: &mut Attempts) -> Result<OwnId, ExecuteError> {
+    async fn external_id_of(
+        &self,
+        number: u64,
+        attempts: &mut Attempts,
+    ) -> Result<RecordExternalId, ExecuteError> {
         let reply = self.send(&wire::by_number(number), attempts).await?;
         match reply.is_success() {
-            true => Ok(wire::own_id(&reply)),
+            true => Ok(wire::external_id(&reply)),
             false => Err(ExecuteError::refused("to show the user", &reply)),
         }
     }
@@ -313,7 +317,7 @@ impl OpExecutor {
             _ => return Err(ExecuteError::refused("the user", &written.reply)),
         }
         let found = wire::found(&written.reply);
-        let by_number = wire::own_id(&written.reply) == OwnId::None;
+        let by_number = wire::external_id(&written.reply) == RecordExternalId::None;
         self.memory.know_user(user, |row| {
             renumber(row, Some(number));
             row.key = found.key.as_deref().map(Box::from).or(row.key.take());
