@@ -27,7 +27,7 @@ use usercom_sink::ack::Verdict;
 use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::config::source::KafkaSourceConfig as Settings;
-use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkFactory};
+use usercom_sink::sink::{Destination, OnAuthFailure, SinkContext, SinkFactory};
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source};
 use usercom_sink::telemetry::Metrics;
@@ -124,6 +124,7 @@ async fn with_sink(servers: &str, group: String, count: u32, sink: Value) -> f64
         name: "crm".into(),
         store: Store::in_memory().expect("memory"),
         metrics: Metrics::default().sink("crm"),
+        destination: Destination::Account,
         on_auth_failure: OnAuthFailure::Abort,
         leave: CancellationToken::new(),
         abort: CancellationToken::new(),

@@ -8,6 +8,7 @@
 //! A record that was pushed into a buffer leaves it only by [`Buffer::settle`], or by an
 //! acknowledgement that makes its source send the record again.
 
+mod copy;
 mod dead_letter_summary;
 mod dead_letters;
 mod disk;

@@ -27,6 +27,9 @@ use super::writer::{ConnectionOwner, DbHandle, TxScope, start_reader, start_writ
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
+/// SQLite's name of a database in memory.
+const MEMORY: &str = ":memory:";
+
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -125,9 +128,16 @@ impl Store {
     ///
     /// [`StoreError::Sqlite`] if SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let path = PathBuf::from(":memory:");
-        let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
-        let sizes = BufferSizes::default();
+        let conn = schema::open_memory().map_err(|e| StoreError::sqlite(Path::new(MEMORY), e))?;
+        Self::of_memory(conn, BufferSizes::default())
+    }
+
+    /// A store of a connection to a database in memory.
+    pub(super) fn of_memory(
+        conn: rusqlite::Connection,
+        sizes: BufferSizes,
+    ) -> Result<Self, StoreError> {
+        let path = PathBuf::from(MEMORY);
         let (writer, thread) =
             start_writer(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(StoreInner {

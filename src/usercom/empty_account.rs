@@ -61,6 +61,12 @@ struct StubState {
 }
 
 impl EmptyAccountStub {
+    /// The answer to a request, which is not recorded.
+    pub fn reply(&self, request: &Request) -> ApiReply {
+        let (status, body) = self.0.lock().answer(request);
+        ApiReply { status, body: Bytes::from(body.to_string()) }
+    }
+
     /// The requests received so far.
     pub fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.0.lock().requests)

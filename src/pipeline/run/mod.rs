@@ -17,7 +17,7 @@ use super::summary::Summary;
 use crate::api::PlaygroundText;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline, Report};
-use crate::sink::{SinkBuildError, SinkError};
+use crate::sink::{Destination, SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, Source, SourceError};
 use crate::telemetry::{Metrics, StatusRecorder};
 
@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub metrics: Metrics,
     /// Stops it.
     pub stop: Shutdown,
+    /// Where the requests of its sinks go.
+    pub destination: Destination,
 }
 
 /// Why a pipeline did not start or failed.

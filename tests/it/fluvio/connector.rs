@@ -18,7 +18,7 @@ use usercom_sink::config::source::{
 use usercom_sink::config::{FixedEnvironment, Report, SourceText, Style};
 use usercom_sink::emulator::Faults;
 use usercom_sink::pipeline::{BuiltPipeline, RunOptions, Shutdown};
-use usercom_sink::sink::SinkFactory;
+use usercom_sink::sink::{Destination, SinkFactory};
 use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
 
@@ -197,6 +197,7 @@ async fn every_config_version_delivers() {
             store: Store::in_memory().unwrap(),
             metrics: Metrics::default(),
             stop: stop.clone(),
+            destination: Destination::Account,
         };
         if version < 2 {
             produce(0);

@@ -3,6 +3,7 @@
 //! | row | what must hold | test |
 //! |---|---|---|
 //! | 1, 2 | progress, status, a line a minute | the module `page` |
+//! | 1 | the requests of a run and their time at the quota are predicted | `dry_run::*` |
 //! | 3 | dead letters and unmatched records are logged, with rule, field, place and the nearest rule | `log::f3_03_dead_letters_are_logged_once_with_rule_field_and_place`, `log::f3_03_unmatched_records_are_logged_with_the_nearest_rule` |
 //! | 3 | `--fail-on-unmatched` | `log::f3_03_fail_on_unmatched_ends_with_65` |
 //! | 3 | a pattern without a file; `test` without tests | `config::f3_03_pattern_without_a_file_is_a_warning_with_its_place`, `mapping_tests::f3_03_test_without_tests_ends_with_1` |
@@ -24,6 +25,7 @@
 
 mod config;
 mod dead_letters;
+mod dry_run;
 mod help;
 mod log;
 mod mapping_tests;
