@@ -253,7 +253,7 @@ impl DeliveringSink {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
-            settings: Settings::from(&self.config.users),
+            settings: Settings::from(&self.config.users).with_account(&self.config.account),
             usercom: Arc::clone(&self.usercom),
             buffer: Arc::clone(&self.buffer),
             store: self.cx.store.clone(),

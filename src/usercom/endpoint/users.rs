@@ -164,12 +164,14 @@ fn hit(user: &Value, kind: KeyKind, key: &str) -> Option<SearchHit> {
 }
 
 /// The content of an upsert's response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Upserted {
     /// Whether the user was new, if the response says so.
     pub(in crate::usercom) created: Option<bool>,
     /// User.com's id of the user, if the response has it.
     pub(in crate::usercom) id: Option<u64>,
+    /// The user's key, if the response has it.
+    pub(in crate::usercom) key: Option<String>,
 }
 
 /// Parses `{"created": …, "id": …}`.
@@ -178,6 +180,7 @@ pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
     Upserted {
         created: body.get("created").and_then(Value::as_bool),
         id: body.get("id").and_then(number),
+        key: key_in(&body),
     }
 }
 
@@ -200,9 +203,11 @@ impl Found {
 /// Parses a user object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     let body = json(reply);
-    let key = ["user_key", "key"]
-        .iter()
-        .find_map(|name| body.get(name)?.as_str())
-        .filter(|key| !key.is_empty());
-    Found { id: body.get("id").and_then(number), key: key.map(str::to_owned) }
+    Found { id: body.get("id").and_then(number), key: key_in(&body) }
+}
+
+fn key_in(body: &Value) -> Option<String> {
+    let mut names = ["user_key", "key"].iter();
+    let key = names.find_map(|name| body.get(name)?.as_str()).filter(|key| !key.is_empty());
+    key.map(str::to_owned)
 }

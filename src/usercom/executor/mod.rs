@@ -58,6 +58,8 @@ pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
+    /// What is known of the account.
+    account: AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
     memory: ProfileCache,
@@ -101,6 +103,7 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
@@ -125,6 +128,8 @@ impl OpExecutor {
     #[must_use]
     pub fn with_account(mut self, account: &AccountConfig) -> Self {
         self.visibility = visibility(account);
+        self.account = *account;
+        self.catalogue.unknown(account.unknown_attribute);
         self
     }
 
@@ -204,9 +209,9 @@ impl OpExecutor {
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company, keys } => {
+            Op::Join { user, company, fields, keys } => {
                 let user = OpUser { id: user.as_str(), keys };
-                Box::pin(self.join(user, company.as_str(), now, attempts)).await
+                Box::pin(self.join(user, company.as_str(), fields, now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -231,8 +236,12 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company, .. } => {
+            Op::Join { user, company, fields, .. } => {
+                let row = self.memory.user(user.as_str());
                 self.is_member(user.as_str(), company.as_str(), now, ttl)
+                    && row.is_some_and(|row| {
+                        self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
+                    })
             }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
