@@ -1,4 +1,4 @@
-//! A pipeline that looks like somebody's: for the pictures of the documentation, and for the cost of
+//! A pipeline that looks like a real one: for the pictures of the documentation, and for the cost of
 //! the page.
 
 use std::path::PathBuf;
