@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::advice;
 use super::engine::subject::shown;
 use crate::deliver::Method;
-use crate::deliver::outage::OutageChange;
+use crate::deliver::outage::{OutageChange, OutageReport};
 use crate::sink::Destination;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
@@ -92,11 +92,12 @@ impl deliver::DeliveryObserver for DeliveryProbe {
         let why: Vec<_> = report.by_reason.iter().map(|(why, n)| format!("{why}: {n}")).collect();
         let why = why.join(", ");
         let waiting = self.metrics.activity().present().waiting;
-        match change {
-            OutageChange::Began(_) => tracing::warn!(
+        match &change {
+            OutageChange::Began(OutageReport { last, .. }) => tracing::warn!(
                 sink,
                 why,
                 failed_attempts,
+                last,
                 "User.com cannot be reached, or answers with errors: records wait, nothing is lost, \
                  and sending goes on by itself. One line follows when it is over"
             ),
@@ -147,6 +148,7 @@ enum Warning {
     Mismatch,
     DroppedField,
     Shortened,
+    AdoptionRefused,
 }
 
 /// How often the limit of new attributes is logged.
@@ -241,6 +243,29 @@ impl usercom::ExecutorObserver for DestinationProbe {
              `users.match_conflict` decides what happens; merge the records in User.com where they \
              are one person"
         );
+    }
+
+    fn search_unanswered(&self, key: &'static str, why: &str) {
+        tracing::error!(
+            sink = self.sink,
+            key,
+            why,
+            "User.com does not answer searches by this key: a person who is in the account without an \
+             id of yours is not found, and gets a second record. A search is tried again every 10 \
+             minutes. Allow GET users/search/ for the API key; or take the key out of `users.match_by` \
+             (`match_by = []` for none), and no search is made"
+        );
+    }
+
+    fn adoption_refused(&self, user: &str, status: u16) {
+        if self.first_of(Warning::AdoptionRefused, "") {
+            tracing::error!(
+                sink = self.sink, user = %shown(user), status,
+                "User.com does not let a record that was found for a user have the user's id: the user \
+                 gets a separate record. Allow PUT users/<number>/ for the API key; or set \
+                 `users.match_by = []`, and no search is made. Further cases are not logged"
+            );
+        }
     }
 
     fn saved(&self, by: &'static str) {

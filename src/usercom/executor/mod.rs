@@ -5,13 +5,16 @@
 //! The caller ensures that the ops of one user come one at a time; ops on companies, which many
 //! users share, are serialised here.
 
+mod adoption;
 mod body;
 mod companies;
 mod events_and_views;
 mod history;
+mod history_lag;
 mod history_snapshots;
 mod history_zone;
 mod matching;
+mod person_search;
 mod refused_properties;
 mod resolve;
 mod throttled;
@@ -30,6 +33,7 @@ use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
+use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
@@ -55,6 +59,8 @@ pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
+    /// What is known of the account.
+    account: AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
     memory: ProfileCache,
@@ -68,6 +74,8 @@ pub struct OpExecutor {
     throttled: throttled::ThrottledLookups,
     /// How soon User.com shows its writes.
     visibility: Visibility,
+    /// How long histories take to show what was sent.
+    history_lag: history_lag::HistoryLag,
     /// The zone offset of times without a zone in histories.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by external id.
@@ -78,6 +86,8 @@ pub struct OpExecutor {
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
     key_turns: KeyedLocks<u64>,
+    /// Whether User.com answers searches for a person.
+    searches: SearchAvailability,
 }
 
 impl OpExecutor {
@@ -96,11 +106,14 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            history_lag: history_lag::HistoryLag::default(),
+            account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
+            searches: SearchAvailability::default(),
             transport,
             users,
             delivery,
@@ -119,6 +132,8 @@ impl OpExecutor {
     #[must_use]
     pub fn with_account(mut self, account: &AccountConfig) -> Self {
         self.visibility = visibility(account);
+        self.account = *account;
+        self.catalogue.unknown(account.unknown_attribute);
         self
     }
 
@@ -198,9 +213,9 @@ impl OpExecutor {
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company, keys } => {
+            Op::Join { user, company, fields, keys } => {
                 let user = OpUser { id: user.as_str(), keys };
-                Box::pin(self.join(user, company.as_str(), now, attempts)).await
+                Box::pin(self.join(user, company.as_str(), fields, now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -225,8 +240,12 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company, .. } => {
+            Op::Join { user, company, fields, .. } => {
+                let row = self.memory.user(user.as_str());
                 self.is_member(user.as_str(), company.as_str(), now, ttl)
+                    && row.is_some_and(|row| {
+                        self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
+                    })
             }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
@@ -251,7 +270,7 @@ impl OpExecutor {
         let nothing_new =
             resolved.missing.is_empty() && confirmed.holds(&resolved.facts(), now, ttl);
         if nothing_new {
-            resolved.tell(&*self.probe);
+            resolved.report_to(&*self.probe);
         }
         nothing_new
     }

@@ -10,6 +10,7 @@ use super::OpExecutor;
 use super::body::Written;
 use super::matching::OpUser;
 use crate::clock;
+use crate::config::account::UpsertAnswer;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::AttributeOwner;
@@ -60,6 +61,7 @@ impl OpExecutor {
         if unseen && self.is_to_be_looked_for(subject)? {
             return Box::pin(self.identify_person(subject, fields, now, attempts)).await;
         }
+        self.report_foreign_key(user, fields);
         let created = self.upsert(user, fields, now, attempts).await?;
         if unseen {
             self.learn(created);
@@ -84,7 +86,7 @@ impl OpExecutor {
         let Written { reply, facts } = loop {
             let written = self
                 .write(AttributeOwner::User, fields, attempts, |entries| {
-                    wire::upsert(user, entries)
+                    wire::upsert(user, &self.without_foreign_key(user, entries))
                 })
                 .await?;
             // Concurrent writes of one user may conflict inside User.com: a later one finds the
@@ -102,6 +104,7 @@ impl OpExecutor {
         let is_new = known.is_none_or(|row| is_other(&row, answer.id));
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
+            row.key = answer.key.as_deref().map(Box::from).or(row.key.take());
             if is_new || answer.created == Some(true) {
                 row.written = Some(Instant::now());
             }
@@ -263,7 +266,17 @@ impl OpExecutor {
         attempts: &mut Attempts,
     ) -> Result<(String, UserState), ExecuteError> {
         let user = subject.id;
-        let standing = self.standing(subject, attempts).await?;
+        let mut standing = self.standing(subject, attempts).await?;
+        if standing == UserState::Unknown
+            && self.users.create_missing
+            && self.account.upsert_answer == UpsertAnswer::UserKey
+        {
+            // The answer contains the key, whether the user is new or not.
+            let nothing = PackedFields::default();
+            let created = self.upsert(user, &nothing, clock::now(), attempts).await?;
+            self.learn(created);
+            standing = UserState::Created;
+        }
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
             return Ok((key.into(), standing));
         }
