@@ -38,6 +38,12 @@ pub(super) enum Throttle {
     InFlight {
         num: u32,
     },
+    /// Refuses each so many-th, and asks another about the rest.
+    Every {
+        num: u32,
+        asked: u32,
+        rest: Box<Throttle>,
+    },
     /// Refuses a share by chance, and asks another about the rest.
     Chance {
         share: f64,
@@ -68,6 +74,10 @@ impl Throttle {
 
     pub(super) fn sliding(num: usize, window: f64) -> Self {
         Self::Sliding { num, window, log: VecDeque::new() }
+    }
+
+    pub(super) fn every(num: u32, rest: Self) -> Self {
+        Self::Every { num, asked: 0, rest: Box::new(rest) }
     }
 
     pub(super) fn chance(share: f64, rest: Self) -> Self {
@@ -117,6 +127,13 @@ impl Throttle {
                 None
             }
             Self::InFlight { num } => (in_flight > *num).then_some(1.0),
+            Self::Every { num, asked, rest } => {
+                *asked += 1;
+                match asked.is_multiple_of(*num) {
+                    true => Some(1.0),
+                    false => rest.ask(now, in_flight, rng),
+                }
+            }
             Self::Chance { share, rest } => match rng.random_bool(*share) {
                 true => Some(1.0),
                 false => rest.ask(now, in_flight, rng),
@@ -133,11 +150,13 @@ impl Throttle {
     }
 }
 
-/// Whether refusals come with `Retry-After`.
+/// What refusals say of when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hints {
     None,
     RetryAfter,
+    /// `RateLimit-Remaining` and `-Reset`.
+    Headers,
 }
 
 /// Who sends, and how far away the server is.
@@ -295,8 +314,12 @@ pub(super) fn run_clients(
         if let Some(count) = outcome.refused.get_mut(second) {
             *count += 1;
         }
+        let headers = match load.hints {
+            Hints::Headers => RateLimitHeaders { remaining: Some(0), reset: Some(hint) },
+            _ => RateLimitHeaders::default(),
+        };
         let hint = (load.hints == Hints::RetryAfter).then_some(hint);
-        let advice = client.estimator.refused(now, ticket, hint, RateLimitHeaders::default());
+        let advice = client.estimator.refused(now, ticket, hint, headers);
         client.controller.done(now, rtt, LoadSignal::Neutral);
         let ready = match advice {
             AfterRefusal::PauseAll(_) | AfterRefusal::Join => now,

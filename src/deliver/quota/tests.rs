@@ -107,6 +107,10 @@ fn buckets(load: Load) -> Vec<Row> {
 /// Refusals that have nothing to do with the pace.
 fn disturbances(load: Load) -> Vec<Row> {
     let sixty = || Throttle::sliding(60, 1.0);
+    let forty = || Throttle::sliding(40, 1.0);
+    let by_chance = |name: &str, throttle, rate| {
+        Row::new(name, throttle, load).allows(rate).from(20.0).within(90.0, 21.0)
+    };
     let storm = |name: &str, from, to, rest| Row::new(name, Throttle::storm(from, to, rest), load);
     // A request that is refused by chance waits 100 ms or more, and its user with it.
     let chance =
@@ -118,10 +122,21 @@ fn disturbances(load: Load) -> Vec<Row> {
         storm("storm of 5 s, free", 20.0, 25.0, Throttle::Free).from(35.0).lasts(60.0),
         storm("storm of 30 s, free", 20.0, 50.0, Throttle::Free).from(65.0),
         chance.allows(reach).lasts(60.0).within(75.0, 12.0),
-        Row::new("one in ten by chance, 60/s", Throttle::chance(0.1, sixty()), load)
-            .allows(60.0)
-            .from(20.0)
-            .within(90.0, 21.0),
+        by_chance("one in ten by chance, 60/s", Throttle::chance(0.1, sixty()), 60.0),
+        by_chance("one in ten by chance, 40/s", Throttle::chance(0.1, forty()), 40.0),
+        by_chance("each tenth, 40/s", Throttle::every(10, forty()), 40.0),
+        by_chance("one in twenty by chance, 40/s", Throttle::chance(0.05, forty()), 40.0),
+        by_chance("one in five by chance, 40/s", Throttle::chance(0.2, forty()), 40.0),
+        by_chance(
+            "one in ten by chance, 20/s of 20",
+            Throttle::chance(0.1, Throttle::bucket(20.0, 20.0)),
+            20.0,
+        ),
+        by_chance(
+            "one in ten by chance, 300/10",
+            Throttle::chance(0.1, Throttle::fixed(300, 10.0)),
+            30.0,
+        ),
     ]
 }
 
