@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::QuotaEstimator;
-use super::chance::{RefusedShare, TrialPace};
+use super::chance::{MIN_BELOW, RefusedShare, TrialPace};
 use super::closed::ClosedPeriod;
 use super::pace::PaceEstimate;
 use super::window::{MIN_COUNT, WindowFill};
@@ -177,6 +177,11 @@ impl QuotaEstimator {
             }
         }
         let length = secs(started, self.span.since).max(1e-3);
+        if let Some(capacity) = self.chance.capacity()
+            && self.measure_chance(now, capacity)
+        {
+            return;
+        }
         self.grow(now, rate, length);
         if !self.is_conclusive(length, alternated) {
             return;
@@ -196,11 +201,32 @@ impl QuotaEstimator {
             self.note_edge(now);
         }
         if excess > 0.0 {
-            self.set_pace(now, self.slower(now, rate, length, excess));
+            let slower = self.slower(now, rate, length, excess);
+            let pace = match self.chance.share() {
+                0.0 => slower,
+                by_chance => self.chance.keep_below(slower / ABOVE * (1.0 - by_chance)),
+            };
+            self.set_pace(now, pace);
             self.proven = None;
         } else {
             self.span = JudgedSpan::new(now);
         }
+    }
+
+    /// While the pace is kept below what the server accepts: measures what chance refuses. Returns
+    /// whether that is so; it is not when more is refused, since the server accepts less now.
+    fn measure_chance(&mut self, now: Instant, capacity: f64) -> bool {
+        let seen = self.span.share();
+        if self.chance.is_exceeded(seen) {
+            self.chance.stop_below();
+            return false;
+        }
+        if seen.attempts >= MIN_BELOW {
+            self.chance.stop_below();
+            self.chance.measured(seen);
+            self.set_pace(now, capacity / (1.0 - self.chance.share()));
+        }
+        true
     }
 
     /// Raises the pace while it is used and nothing is refused.
@@ -228,7 +254,8 @@ impl QuotaEstimator {
     fn is_conclusive(&self, length: f64, alternated: bool) -> bool {
         let (accepted, refused) = (self.span.accepted, self.span.refused);
         if self.chance.share() > 0.0 {
-            return accepted + refused >= MIN_WITH_CHANCE;
+            return accepted + refused >= MIN_WITH_CHANCE
+                || self.chance.is_exceeded(self.span.share());
         }
         let is_over = self.run.count == 0 && refused > 0.0 && length >= 2.0 && accepted >= 60.0;
         if !alternated && !is_over {

@@ -52,6 +52,8 @@ use window::QuotaCycle;
 const MIN_RUN: u32 = 4;
 /// A run of refusals that chance produces less often than this is not by chance.
 const RUN_CHANCE: f64 = 1e-4;
+/// The same where it is known that refusals are by chance.
+const RUN_CHANCE_KNOWN: f64 = 1e-6;
 /// How long a request that was refused alone waits at least.
 const RETRY_ALONE: Duration = Duration::from_millis(100);
 /// The same where the number of requests at a time is the reason.
@@ -311,7 +313,11 @@ impl QuotaEstimator {
     fn min_run(&self) -> u32 {
         let share = self.run.share_before.min(0.3).max(self.chance.share()).clamp(0.01, 0.7);
         let mut run = MIN_RUN;
-        while share.powf(f64::from(run)) > RUN_CHANCE {
+        let rare = match self.chance.share() {
+            0.0 => RUN_CHANCE,
+            _ => RUN_CHANCE_KNOWN,
+        };
+        while share.powf(f64::from(run)) > rare {
             run += 1;
         }
         run

@@ -126,7 +126,8 @@ fn disturbances(load: Load) -> Vec<Row> {
         by_chance("one in ten by chance, 40/s", Throttle::chance(0.1, forty()), 40.0),
         by_chance("each tenth, 40/s", Throttle::every(10, forty()), 40.0),
         by_chance("one in twenty by chance, 40/s", Throttle::chance(0.05, forty()), 40.0),
-        by_chance("one in five by chance, 40/s", Throttle::chance(0.2, forty()), 40.0),
+        by_chance("one in five by chance, 40/s", Throttle::chance(0.2, forty()), 40.0)
+            .within(85.0, 30.0),
         by_chance(
             "one in ten by chance, 20/s of 20",
             Throttle::chance(0.1, Throttle::bucket(20.0, 20.0)),

@@ -53,6 +53,8 @@ pub(crate) struct Throttle {
     window: (f64, u32),
     tokens: Option<(f64, f64)>,
     log: Vec<Decision>,
+    /// How long accepted requests took, in seconds, and how many they were.
+    served: (f64, u32),
 }
 
 impl Throttle {
@@ -69,6 +71,7 @@ impl Throttle {
             window: (0.0, 0),
             tokens: None,
             log: Vec::new(),
+            served: (0.0, 0),
         }
     }
 
@@ -93,6 +96,21 @@ impl Throttle {
     /// Seconds since the first request.
     pub(crate) fn now(&self) -> f64 {
         self.start.map_or(0.0, |start| start.elapsed().as_secs_f64())
+    }
+
+    /// An accepted request was answered after this long.
+    pub(crate) fn served(&mut self, took: Duration) {
+        self.served.0 += took.as_secs_f64();
+        self.served.1 += 1;
+    }
+
+    /// What a limit on requests at a time allows, in requests a second: how long they take is the
+    /// server's matter.
+    pub(crate) fn allowed_at_a_time(&self) -> Option<f64> {
+        let Limit::InFlight { num } = self.limit else { return None };
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        let num = num as f64;
+        Some(num * f64::from(self.served.1) / self.served.0.max(1e-9))
     }
 
     /// What it decided so far.
