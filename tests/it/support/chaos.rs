@@ -210,12 +210,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
             page(400, br#"{"detail":"poisoned"}"#).send(client.get_mut()).await?;
             continue;
         }
-        let refused = shared
-            .throttle
-            .lock()
-            .unwrap()
-            .as_mut()
-            .and_then(|throttle| throttle.ask(shared.in_flight.load(Ordering::Acquire)));
+        let refused = shared.throttle.lock().unwrap().as_mut().and_then(Throttle::ask);
         if let Some(headers) = refused {
             throttled(&headers).send(client.get_mut()).await?;
             continue;
