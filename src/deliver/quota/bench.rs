@@ -168,6 +168,8 @@ pub(super) struct Load {
     pub(super) users: usize,
     /// The round trip in seconds.
     pub(super) latency: f64,
+    /// Which part of it is over when a request arrives.
+    pub(super) before: f64,
     /// By which share of itself it varies.
     pub(super) jitter: f64,
     pub(super) hints: Hints,
@@ -262,8 +264,9 @@ pub(super) fn run_clients(
     let seconds = load.length as usize + 1;
     let mut outcome = Outcome { accepted: vec![0; seconds], refused: vec![0; seconds] };
     let end = start + Duration::from_secs_f64(load.length);
-    let half = |rng: &mut StdRng| {
-        Duration::from_secs_f64(load.latency * (0.5 + load.jitter * (rng.random::<f64>() - 0.5)))
+    let part = |part: f64, rng: &mut StdRng| {
+        let varies = 1.0 + 2.0 * load.jitter * (rng.random::<f64>() - 0.5);
+        Duration::from_secs_f64(load.latency * part * varies)
     };
     while now < end {
         let starts = clients.iter().enumerate();
@@ -281,7 +284,8 @@ pub(super) fn run_clients(
             let ticket = client.estimator.take(now);
             client.controller.sent(now);
             client.in_flight += 1;
-            events.push(Reverse((now + half(&mut rng), Step::Arrives, n, user, failed, ticket)));
+            let arrives = now + part(load.before, &mut rng);
+            events.push(Reverse((arrives, Step::Arrives, n, user, failed, ticket)));
             continue;
         }
         let Some(Reverse((at, step, n, user, failed, ticket))) = events.pop() else {
@@ -293,7 +297,8 @@ pub(super) fn run_clients(
             let wait = throttle.ask((now - start).as_secs_f64(), at_server, &mut rng);
             let answer = wait.map(|wait| Duration::from_secs_f64(wait.ceil().max(1.0)));
             // A refusal takes no work.
-            let back = if answer.is_some() { half(&mut rng) / 2 } else { half(&mut rng) };
+            let left = if answer.is_some() { load.before / 2.0 } else { 1.0 - load.before };
+            let back = part(left, &mut rng);
             events.push(Reverse((now + back, Step::Answered(answer), n, user, failed, ticket)));
             continue;
         };

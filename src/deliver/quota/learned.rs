@@ -117,6 +117,7 @@ mod tests {
         clients: 1,
         users: 40,
         latency: 0.05,
+        before: 0.5,
         jitter: 0.2,
         hints: Hints::None,
         length: 60.0,
