@@ -271,15 +271,18 @@ pub(super) async fn replay(
         Ok(Ok(Err(why))) => Err(ApiError(StatusCode::CONFLICT, why)),
         Ok(Err(error)) => Err(ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         Err(_) => {
-            let progress = service.replayer.progress();
-            Ok((StatusCode::ACCEPTED, Json(json!({ "running": progress }))).into_response())
+            let (running, last) = (service.replayer.progress(), service.replayer.last());
+            let answer = json!({ "running": running, "last": last });
+            Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }
     }
 }
 
 pub(super) async fn progress(State(state): State<ApiState>) -> Result<Response, ApiError> {
-    let progress = service(&state)?.replayer.progress();
-    Ok(Json(json!({ "running": progress })).into_response())
+    let replayer = &service(&state)?.replayer;
+    // In this order: a replay that ends in between is seen as running or as the last one.
+    let (running, last) = (replayer.progress(), replayer.last());
+    Ok(Json(json!({ "running": running, "last": last })).into_response())
 }
 
 pub(super) async fn purge(

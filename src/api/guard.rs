@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::Form;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Form};
 use parking_lot::{Mutex, MutexGuard};
 use rand::RngCore as _;
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +24,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout};
 
+use super::server::PeerAddress;
+use super::wrong_tokens::WrongTokens;
 use super::{ApiState, page};
 
 /// The largest body of a request.
@@ -40,10 +42,6 @@ const SESSION_SECS: u64 = 12 * 60 * 60;
 
 const COOKIE: &str = "usercom_sink_session";
 
-/// Wrong tokens that are checked within [`FAILURE_WINDOW`]; after that all are refused for a while.
-const MAX_FAILURES: usize = 30;
-const FAILURE_WINDOW: Duration = Duration::from_secs(60);
-
 /// Asked by programs under whatever name leads to this host, unless it listens for itself only.
 /// They show no records and change nothing.
 const PROBES: &[&str] = &["/health", "/metrics", "/ready"];
@@ -57,7 +55,7 @@ pub struct AccessRules {
     hosts: Vec<String>,
     is_loopback: bool,
     sessions: Mutex<VecDeque<Session>>,
-    failures: Mutex<VecDeque<Instant>>,
+    wrong_tokens: WrongTokens,
 }
 
 struct Session {
@@ -77,7 +75,7 @@ impl AccessRules {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             is_loopback: listen.to_canonical().is_loopback(),
             sessions: Mutex::default(),
-            failures: Mutex::default(),
+            wrong_tokens: WrongTokens::default(),
         }
     }
 
@@ -90,32 +88,27 @@ impl AccessRules {
         self.sessions.lock()
     }
 
-    /// Whether a request may see records and change something.
-    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request of an address may see records and change something.
+    fn allows(&self, headers: &HeaderMap, from: IpAddr) -> bool {
         let Some(token) = &self.token else { return true };
-        bearer(headers).is_some_and(|given| self.is_token(token, given))
-            || cookie(headers).is_some_and(|given| self.has_session(given))
+        bearer(headers).is_some_and(|given| self.is_token(token, given, from))
+            || self.is_signed_in(headers)
     }
 
-    fn is_token(&self, token: &[u8; 32], given: &str) -> bool {
-        let now = Instant::now();
-        let mut failures = self.failures.lock();
-        failures.retain(|at| now.duration_since(*at) < FAILURE_WINDOW);
-        if failures.len() >= MAX_FAILURES {
+    /// Whether a request has the cookie of a session.
+    pub(super) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
+        self.has_token() && cookie(headers).is_some_and(|given| self.has_session(given))
+    }
+
+    fn is_token(&self, token: &[u8; 32], given: &str, from: IpAddr) -> bool {
+        if self.wrong_tokens.is_locked(from) {
             return false;
         }
         let is_right = bool::from(token.ct_eq(&digest(given.trim().as_bytes())));
         if !is_right {
-            failures.push_back(now);
+            self.wrong_tokens.count(from);
         }
         is_right
-    }
-
-    fn is_locked(&self) -> bool {
-        let now = Instant::now();
-        let failures = self.failures.lock();
-        failures.iter().filter(|at| now.duration_since(**at) < FAILURE_WINDOW).count()
-            >= MAX_FAILURES
     }
 
     fn has_session(&self, given: &str) -> bool {
@@ -260,13 +253,14 @@ async fn read_body(request: Request) -> Result<Request, Response> {
 /// Lets a request through that has the token or a session; others are shown the way in.
 pub(super) async fn signed_in(
     State(state): State<ApiState>,
+    Extension(PeerAddress(from)): Extension<PeerAddress>,
     request: Request,
     next: Next,
 ) -> Response {
-    if state.access.allows(request.headers()) {
+    if state.access.allows(request.headers(), from) {
         return next.run(request).await;
     }
-    if state.access.is_locked() {
+    if state.access.wrong_tokens.is_locked(from) {
         return too_many();
     }
     let path = request.uri().path();
@@ -280,7 +274,7 @@ pub(super) async fn signed_in(
 }
 
 fn too_many() -> Response {
-    let text = "too many wrong tokens; wait a minute\n";
+    let text = "too many wrong tokens from this address; wait a minute\n";
     (StatusCode::TOO_MANY_REQUESTS, text).into_response()
 }
 
@@ -302,12 +296,16 @@ pub(super) fn safe_path(path: &str) -> &str {
 }
 
 /// Begins a session for a client that knows the token.
-pub(super) async fn login(State(state): State<ApiState>, Form(login): Form<Login>) -> Response {
+pub(super) async fn login(
+    State(state): State<ApiState>,
+    Extension(PeerAddress(from)): Extension<PeerAddress>,
+    Form(login): Form<Login>,
+) -> Response {
     let Some(token) = &state.access.token else {
         return Redirect::to("/").into_response();
     };
-    if !state.access.is_token(token, login.token.expose_secret()) {
-        if state.access.is_locked() {
+    if !state.access.is_token(token, login.token.expose_secret(), from) {
+        if state.access.wrong_tokens.is_locked(from) {
             return too_many();
         }
         return page::login_again(&state, &login.to);
@@ -329,6 +327,7 @@ pub(super) async fn logout(State(state): State<ApiState>, headers: HeaderMap) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::wrong_tokens::{FAILURE_WINDOW, MAX_FAILURES};
     use super::*;
 
     #[test]
@@ -378,8 +377,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn wrong_tokens_are_slowed_down_and_sessions_end() {
-        // Guarantees the limit of guesses, its end, and the length and the number of sessions.
+    async fn wrong_tokens_lock_their_address_alone_and_sessions_end() {
+        // Guarantees the limit of guesses, its end, that neither another address nor an open session
+        // is locked by them, and the length and the number of sessions.
         let rules =
             AccessRules::new([127, 0, 0, 1].into(), Some(&"a-long-token".to_owned().into()), &[]);
         let bearer = |token: &str| {
@@ -387,24 +387,27 @@ mod tests {
             headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
             headers
         };
-        assert!(rules.allows(&bearer("a-long-token")) && !rules.allows(&HeaderMap::new()));
-        for _ in 0..MAX_FAILURES {
-            assert!(!rules.allows(&bearer("wrong")));
-        }
-        assert!(rules.is_locked() && !rules.allows(&bearer("a-long-token")));
-        tokio::time::advance(FAILURE_WINDOW).await;
-        assert!(rules.allows(&bearer("a-long-token")));
+        let (own, foreign) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        assert!(rules.allows(&bearer("a-long-token"), own));
+        assert!(!rules.allows(&HeaderMap::new(), own));
         let with_cookie = |secret: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, format!("a=b; {COOKIE}={secret}").parse().unwrap());
             headers
         };
         let first = rules.open_session();
-        assert!(rules.allows(&with_cookie(&first)));
+        for _ in 0..MAX_FAILURES {
+            assert!(!rules.allows(&bearer("wrong"), foreign));
+        }
+        assert!(!rules.allows(&bearer("a-long-token"), foreign));
+        assert!(rules.allows(&bearer("a-long-token"), own));
+        assert!(rules.allows(&with_cookie(&first), foreign));
+        tokio::time::advance(FAILURE_WINDOW).await;
+        assert!(rules.allows(&bearer("a-long-token"), foreign));
         (0..MAX_SESSIONS).for_each(|_| drop(rules.open_session()));
-        assert!(!rules.allows(&with_cookie(&first)));
+        assert!(!rules.allows(&with_cookie(&first), own));
         let last = rules.open_session();
         tokio::time::advance(Duration::from_secs(SESSION_SECS)).await;
-        assert!(!rules.allows(&with_cookie(&last)));
+        assert!(!rules.allows(&with_cookie(&last), own));
     }
 }

@@ -13,6 +13,7 @@ mod probes;
 mod server;
 mod sse;
 mod tap;
+mod wrong_tokens;
 
 use std::sync::Arc;
 
@@ -46,6 +47,9 @@ pub trait Replayer: Send + Sync {
 
     /// How far the replay is that runs now.
     fn progress(&self) -> Option<ReplayProgress>;
+
+    /// The replay that ended last.
+    fn last(&self) -> Option<EndedReplay>;
 }
 
 /// The result of a replay.
@@ -62,10 +66,35 @@ pub struct Replayed {
 /// How far a replay is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ReplayProgress {
+    /// Its number, counted from 1 since the start of the process.
+    pub id: u64,
     /// Dead letters to send.
     pub total: u64,
     /// Those with a new status.
     pub done: u64,
+}
+
+/// A replay that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EndedReplay {
+    /// Its number.
+    pub id: u64,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: ReplayOutcome,
+}
+
+/// What became of a replay.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum ReplayOutcome {
+    /// Every dead letter has a new status.
+    Done(Replayed),
+    /// It ended early; the dead letters that are left stay.
+    Failed {
+        /// Why, in words.
+        error: String,
+    },
 }
 
 /// Dry-runs a record of the tap.

@@ -1,18 +1,21 @@
 //! Listens and serves connections, within limits on their number and on every wait.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use super::{ApiState, router};
 use crate::listener::BoundedListener;
@@ -29,6 +32,10 @@ const MAX_HEADERS_SIZE: usize = 16 << 10;
 
 /// How long connections have to end.
 const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The address that a request comes from: a browser's, a program's, or that of a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerAddress(pub(super) IpAddr);
 
 /// An address that is listened on. Nothing is answered yet.
 pub struct Bound {
@@ -67,11 +74,15 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     let serving = async {
         loop {
             let slot = listener.slot().await;
-            let (stream, _) = listener.accept().await;
+            let (stream, peer) = listener.accept().await;
             while connections.try_join_next().is_some() {}
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(HEADERS_TIMEOUT));
-            let service = TowerToHyperService::new(router.clone());
+            let router = router.clone();
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(PeerAddress(peer.ip()));
+                router.clone().call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_TIMEOUT)

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::emulator::wait_for_signal;
 use super::load::load_texts;
 use super::output::{Exit, eprint, fail, print};
-use super::run::{ReadBar, exit_of};
+use super::progress::ProgressDisplay;
+use super::run::exit_of;
 use crate::buffer::Store;
 use crate::config::{FixedEnvironment, SourceText, Style};
 use crate::emulator::{Assumptions, Emulator, EmulatorConfig, Faults, start};
@@ -114,9 +115,9 @@ async fn run_quickstart(
     };
     let built =
         BuiltPipeline::build(&loaded.pipeline, options).await.map_err(|error| error.to_string())?;
-    let bar = ReadBar::show(built.progress());
+    let display = ProgressDisplay::show(built.status());
     let summary = built.run().await.map_err(|error| error.to_string());
-    drop(bar);
+    drop(display);
     summary
 }
 

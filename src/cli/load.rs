@@ -1,10 +1,10 @@
 //! Loads pipeline files for the commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::{Exit, eprint};
+use super::output::{Exit, eprint, printable};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::config::{
@@ -31,13 +31,15 @@ impl ConfigFiles {
         self.load_with(&OfflineEnvironment, style)
     }
 
+    /// As [`load`](Self::load), but prints nothing.
+    pub(super) fn try_load(&self, environment: &dyn Environment) -> Result<Loaded, Report> {
+        self.read().and_then(|texts| load_texts(&texts, environment))
+    }
+
     fn load_with(&self, environment: &dyn Environment, style: Style) -> Result<Loaded, Exit> {
-        let loaded = self.read().and_then(|texts| load_texts(&texts, environment));
-        match loaded {
+        match self.try_load(environment) {
             Ok(loaded) => {
-                if !loaded.warnings.is_empty() {
-                    eprint(&loaded.warnings.render(style));
-                }
+                show_warnings(&loaded, style);
                 Ok(loaded)
             }
             Err(report) => {
@@ -47,9 +49,32 @@ impl ConfigFiles {
         }
     }
 
+    /// The files as options of a command line.
+    pub(super) fn as_arguments(&self) -> String {
+        let options = self.config.iter().map(|path| format!("-c {}", shell_word(path)));
+        options.collect::<Vec<_>>().join(" ")
+    }
+
     /// Reads the files.
     pub(super) fn read(&self) -> Result<Vec<SourceText>, Report> {
         self.config.iter().map(|path| SourceText::read(path)).collect()
+    }
+}
+
+/// A path as a word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = printable(&path.to_string_lossy());
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Prints what may not be intended.
+pub(super) fn show_warnings(loaded: &Loaded, style: Style) {
+    if !loaded.warnings.is_empty() {
+        eprint(&loaded.warnings.render(style));
     }
 }
 

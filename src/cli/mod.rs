@@ -17,9 +17,12 @@ mod log;
 mod output;
 mod paint;
 mod playground;
+mod probe;
+mod progress;
 mod reload;
 mod run;
 mod schema;
+mod service;
 mod sources;
 mod state;
 mod status;
@@ -64,6 +67,8 @@ enum Command {
     Status(status::StatusCommand),
     /// Try a mapping in the browser
     Playground(playground::PlaygroundCommand),
+    /// Find out by experiment what the account does
+    Probe(probe::ProbeCommand),
     /// Check a pipeline file and report every fault
     Validate(validate::ValidateCommand),
     /// Run the [[tests]] of a pipeline file
@@ -142,6 +147,7 @@ pub fn main() -> ExitCode {
             Command::Connector(command) => command.run(style).await,
             Command::Status(command) => command.run(style).await,
             Command::Playground(command) => command.run(style).await,
+            Command::Probe(command) => command.run(style, paint).await,
             Command::Validate(command) => command.run(style).await,
             Command::Test(command) => command.run(style, paint).await,
             Command::Explain(command) => command.run(style, paint).await,

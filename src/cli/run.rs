@@ -2,22 +2,22 @@
 //! the present end of the sources.
 
 use std::path::Path;
+#[cfg(feature = "fluvio")]
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
 use super::output::{Exit, eprint, fail, print};
+use super::progress::ProgressDisplay;
 use super::{reload, state};
 #[cfg(feature = "fluvio")]
 use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
-use crate::source::{ReadMode, ReadProgress};
+use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
 /// Run a pipeline.
@@ -133,7 +133,7 @@ impl RunCommand {
                 }
             }
         }
-        let bar = self.once.then(|| ReadBar::show(built.progress()));
+        let display = self.once.then(|| ProgressDisplay::show(built.status()));
         let (reloader, reloads) = mpsc::channel(1);
         let ended = tokio::select! {
             ended = built.run_reloading(loaded.fingerprints, reloads) => ended,
@@ -142,7 +142,7 @@ impl RunCommand {
             }
             exit = wait_for_shutdown(stop) => return exit,
         };
-        drop(bar);
+        drop(display);
         store.close().await;
         match ended {
             Ok(summary) => self.report(&summary),
@@ -160,6 +160,13 @@ impl RunCommand {
         let unmatched: u64 = summary.sinks.values().map(|sink| sink.unmatched).sum();
         let exit = exit_of(summary, self.mode());
         let dead = all_dead_letters(summary);
+        if dead > 0 {
+            let records = if dead == 1 { "record" } else { "records" };
+            let files = self.files.as_arguments();
+            eprint(&format!(
+                "{dead} {records} became dead letters in this run; to see why: usercom-sink dead-letters list {files} --summary\n"
+            ));
+        }
         if exit == Exit::Done
             && (self.fail_on_dead_letter && dead > 0 || self.fail_on_unmatched && unmatched > 0)
         {
@@ -234,39 +241,4 @@ pub(super) async fn wait_for_shutdown(stop: Shutdown) -> Exit {
 pub(super) fn ignore_hangups() -> Option<tokio::signal::unix::Signal> {
     use tokio::signal::unix::{SignalKind, signal};
     signal(SignalKind::hangup()).ok()
-}
-
-/// A progress bar of the bytes read, on stderr if that is a terminal.
-pub(super) struct ReadBar {
-    bar: ProgressBar,
-    /// Stops the updates on drop.
-    _ticker: JoinSet<()>,
-}
-
-impl ReadBar {
-    pub(super) fn show(progress: Vec<ReadProgress>) -> Self {
-        let sum = |of: fn(&ReadProgress) -> u64, all: &[ReadProgress]| all.iter().map(of).sum();
-        // indicatif draws to stderr, and hides itself if that is not a terminal.
-        let bar = ProgressBar::new(sum(ReadProgress::bytes_total, &progress));
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}")
-        {
-            bar.set_style(style);
-        }
-        let shown = bar.clone();
-        let mut ticker = JoinSet::new();
-        ticker.spawn(async move {
-            loop {
-                shown.set_length(sum(ReadProgress::bytes_total, &progress));
-                shown.set_position(sum(ReadProgress::bytes_read, &progress));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Self { bar, _ticker: ticker }
-    }
-}
-
-impl Drop for ReadBar {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -116,6 +116,9 @@ pub(crate) enum NodeKind {
     Null,
 }
 
+/// The facts of a sink's account.
+const ACCOUNT: &str = "account";
+
 /// A value under a key.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeEntry {
@@ -265,7 +268,8 @@ impl Document {
     }
 
     /// Merges the trees of several files: `sources` and `sinks` by name, `tests` appended,
-    /// everything else must be in one file only.
+    /// everything else must be in one file only. A later file may set the `account` of a sink, if it
+    /// sets nothing else of it: that is what `probe --write` writes.
     pub(crate) fn merge(files: Vec<SourceText>, trees: Vec<Node>) -> (Self, Vec<Duplicate>) {
         let mut duplicates = Vec::new();
         let mut trees = trees.into_iter();
@@ -335,12 +339,43 @@ fn merge_names(
             Slot::Vacant(slot) => {
                 slot.insert(entry);
             }
+            Slot::Occupied(mut slot) if is_account_only(path, &entry.node) => {
+                merge_account(&mut slot.get_mut().node, entry.node);
+            }
             Slot::Occupied(slot) => duplicates.push(Duplicate::new(
                 path.key(slot.key()),
                 entry.node.file,
                 entry.key_span,
                 "give one of them another name",
             )),
+        }
+    }
+}
+
+/// Whether a node is a sink's table with its `account` and nothing else.
+fn is_account_only(section: &ConfigPath, node: &Node) -> bool {
+    *section == ConfigPath::default().key("sinks")
+        && node.table().is_some_and(|sink| sink.len() == 1 && sink.contains_key(ACCOUNT))
+}
+
+/// Puts the `account` of a sink's table into the table of an earlier file, key by key. The later
+/// file wins, so that newly written facts replace older ones.
+fn merge_account(sink: &mut Node, later: Node) {
+    let (Some(sink), NodeKind::Table(later)) = (sink.table_mut(), later.kind) else {
+        return;
+    };
+    for (key, entry) in later {
+        match sink.entry(key) {
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+            }
+            Slot::Occupied(mut slot) => {
+                match (slot.get_mut().node.table_mut(), entry.node.kind) {
+                    (Some(known), NodeKind::Table(facts)) => known.extend(facts),
+                    // What is no table is a fault of its own.
+                    _ => {}
+                }
+            }
         }
     }
 }

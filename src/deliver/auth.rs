@@ -56,7 +56,12 @@ pub enum AuthBreakerChange {
     /// A probe confirmed it, and the policy says not to wait.
     GaveUp,
     /// Sending goes on.
-    Resumed,
+    Resumed {
+        /// How long it had stopped.
+        halted_for: Duration,
+        /// How often it was refused in that time.
+        refusals: u64,
+    },
 }
 
 /// The decisions, without waiting. Pure.
@@ -66,6 +71,8 @@ pub struct AuthBreakerCore {
     state: AuthBreakerState,
     backoff: Backoff,
     next_probe: Option<Instant>,
+    halted: Option<Instant>,
+    refusals: u64,
     resumed: Option<Instant>,
 }
 
@@ -77,6 +84,8 @@ impl AuthBreakerCore {
             state: AuthBreakerState::Clear,
             backoff: Backoff::new(FIRST_PROBE_WAIT, MAX_PROBE_WAIT),
             next_probe: None,
+            halted: None,
+            refusals: 0,
             resumed: None,
         }
     }
@@ -108,6 +117,8 @@ impl AuthBreakerCore {
             }
             (AuthBreakerState::Clear, _) => {
                 self.state = AuthBreakerState::Halted { status };
+                self.halted = Some(now);
+                self.refusals = 1;
                 self.backoff.reset();
                 self.next_probe = Some(now + self.backoff.next_wait());
                 AuthBreakerChange::Halted
@@ -120,6 +131,7 @@ impl AuthBreakerCore {
             }
             (AuthBreakerState::Halted { .. }, IsProbe::Yes) => {
                 self.state = AuthBreakerState::Halted { status };
+                self.refusals += 1;
                 let wait = self.backoff.next_wait();
                 self.next_probe = Some(now + wait);
                 AuthBreakerChange::StillHalted(wait)
@@ -136,7 +148,11 @@ impl AuthBreakerCore {
         self.state = AuthBreakerState::Clear;
         self.resumed = Some(now);
         self.next_probe = None;
-        AuthBreakerChange::Resumed
+        let halted_for = self.halted.map(|at| now.saturating_duration_since(at));
+        AuthBreakerChange::Resumed {
+            halted_for: halted_for.unwrap_or_default(),
+            refusals: self.refusals,
+        }
     }
 
     /// A probe ended without saying anything about the key.
@@ -282,7 +298,10 @@ mod tests {
             }
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(core.accepted(now), AuthBreakerChange::Resumed);
+        let later = now + Duration::from_secs(7);
+        let resumed =
+            AuthBreakerChange::Resumed { halted_for: Duration::from_secs(7), refusals: 9 };
+        assert_eq!(core.accepted(later), resumed);
         assert_eq!(core.state(), AuthBreakerState::Clear);
     }
 
@@ -327,7 +346,7 @@ mod tests {
         let others = futures::future::join_all((0..5).map(|_| halt.admit()));
         let cure = async { halt.accepted(Instant::now()) };
         let (others, change) = futures::join!(others, cure);
-        assert_eq!(change, AuthBreakerChange::Resumed);
+        assert!(matches!(change, AuthBreakerChange::Resumed { refusals: 1, .. }));
         assert!(others.into_iter().all(|role| role.unwrap().is_none()));
     }
 }

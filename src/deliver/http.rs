@@ -43,6 +43,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What a transport needs to know.
 #[derive(Clone)]
 pub struct TransportSettings {
+    /// The name of the sink, for the log.
+    pub sink: String,
     /// The base URL, up to and with the slash before the path.
     pub base_url: String,
     /// The key sent as `Authorization: Token …`.
@@ -122,6 +124,7 @@ impl HttpTransport {
         let dispatcher = RequestDispatcher::new(
             transport,
             DispatcherSettings {
+                sink: &settings.sink,
                 request: &settings.request,
                 halt: settings.halt,
                 poison: settings.poison,
@@ -176,7 +179,7 @@ impl Transport for HttpTransport {
 }
 
 /// Two clients and where they send to.
-struct HttpAttemptTransport {
+pub(super) struct HttpAttemptTransport {
     /// Keeps connections.
     client: Client,
     /// Opens one for each request.
@@ -188,8 +191,17 @@ struct HttpAttemptTransport {
 
 impl HttpAttemptTransport {
     fn new(settings: &TransportSettings) -> Result<Self, TransportError> {
-        let timeout = Duration::from_secs(settings.request.timeout_secs.max(1));
-        let headers = headers(&settings.api_key)?;
+        Self::to(&settings.base_url, &settings.api_key, &settings.request)
+    }
+
+    /// The same, from what is needed of the settings.
+    pub(super) fn to(
+        address: &str,
+        api_key: &SecretString,
+        request: &RequestConfig,
+    ) -> Result<Self, TransportError> {
+        let timeout = Duration::from_secs(request.timeout_secs.max(1));
+        let headers = headers(api_key)?;
         let client = |kept| {
             Client::builder()
                 .default_headers(headers.clone())
@@ -212,8 +224,8 @@ impl HttpAttemptTransport {
             client: client(usize::MAX)?,
             fresh: client(0)?,
             trust: KeptConnections::default(),
-            base: base_url(&settings.base_url)?,
-            redactor: ResponseRedactor::new(settings.api_key.expose_secret()),
+            base: base_url(address)?,
+            redactor: ResponseRedactor::new(api_key.expose_secret()),
         })
     }
 
@@ -390,6 +402,7 @@ mod tests {
 
     fn transport(base: &str) -> Result<HttpAttemptTransport, TransportError> {
         HttpAttemptTransport::new(&TransportSettings {
+            sink: "crm".to_owned(),
             base_url: base.into(),
             api_key: SecretString::from("k3y"),
             request: RequestConfig::default(),

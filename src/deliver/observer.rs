@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::outage::OutageChange;
 use super::request::Method;
 
 /// Listens to deliveries. Every method does nothing unless overridden.
@@ -22,6 +23,8 @@ pub trait DeliveryObserver: Send + Sync {
     fn limit(&self, _n: usize) {}
     /// Sending stopped because the credentials are refused, or goes on again.
     fn halted(&self, _halted: bool) {}
+    /// Every attempt fails, or the API works again.
+    fn outage(&self, _change: OutageChange) {}
     /// The whole sink pauses for this long.
     fn paused(&self, _length: Duration) {}
     /// The server's quota as learned from its refusals, in requests a second.

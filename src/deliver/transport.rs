@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::poison::FailureHistory;
 use super::request::{ApiReply, Method, Request};
+use super::subject::Subject;
 
 /// Why there is no final answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,13 +87,22 @@ pub struct Attempts {
     pub sent: u32,
     /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
     pub failed: u32,
+    /// When the first of them ended.
+    pub failing_since: Option<Instant>,
     /// Names the op in logs: which user, which record.
-    pub subject: Option<Arc<str>>,
+    pub subject: Option<Arc<Subject>>,
     /// What has failed of it, for telling a request that can never succeed from an outage. It
     /// outlives an op that is given up and tried again.
     pub failure_history: FailureHistory,
     /// Told whether the op waits because requests of its own fail.
     pub stalled: Stalled,
+}
+
+impl Attempts {
+    /// What is sent, for logs.
+    pub fn subject(&self) -> &Subject {
+        self.subject.as_deref().unwrap_or(&Subject::NONE)
+    }
 }
 
 /// Whether an op waits because requests of its own fail, for the code that counts such ops.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::replay::{PAGE_SIZE, Resent, chosen, send_again};
-use crate::api::{ReplayProgress, Replayed, Replayer};
+use crate::api::{EndedReplay, ReplayOutcome, ReplayProgress, Replayed, Replayer};
 use crate::buffer::{DeadLetterFilter, Store};
 use crate::record::Record;
 
@@ -24,31 +24,47 @@ pub(super) struct LiveReplayer {
     pub(super) store: Store,
     pub(super) inputs: SinkInputs,
     pub(super) stop: CancellationToken,
-    pub(super) progress: Mutex<Option<ReplayProgress>>,
+    pub(super) replays: Mutex<Replays>,
 }
 
-/// Ends the progress of a replay, however it ends.
-struct Turn<'a>(&'a LiveReplayer);
+/// The replays of a process.
+#[derive(Default)]
+pub(super) struct Replays {
+    begun: u64,
+    running: Option<ReplayProgress>,
+    last: Option<EndedReplay>,
+}
+
+/// Ends a replay, however it ends.
+struct Turn<'a> {
+    replayer: &'a LiveReplayer,
+    outcome: Option<ReplayOutcome>,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.locked() = None;
+        let cut_off = || ReplayOutcome::Failed { error: "the replay was cut off".to_owned() };
+        let outcome = self.outcome.take().unwrap_or_else(cut_off);
+        let mut replays = self.replayer.locked();
+        let ended = replays.running.take();
+        replays.last = ended.map(|running| EndedReplay { id: running.id, outcome });
     }
 }
 
 impl LiveReplayer {
-    fn locked(&self) -> MutexGuard<'_, Option<ReplayProgress>> {
-        self.progress.lock()
+    fn locked(&self) -> MutexGuard<'_, Replays> {
+        self.replays.lock()
     }
 
     fn take_turn(&self) -> Option<Turn<'_>> {
-        let mut progress = self.locked();
-        if progress.is_some() {
+        let mut replays = self.locked();
+        if replays.running.is_some() {
             return None;
         }
-        *progress = Some(ReplayProgress::default());
-        drop(progress);
-        Some(Turn(self))
+        replays.begun += 1;
+        replays.running = Some(ReplayProgress { id: replays.begun, ..ReplayProgress::default() });
+        drop(replays);
+        Some(Turn { replayer: self, outcome: None })
     }
 
     fn input(&self, sink: &str) -> Option<mpsc::Sender<Record>> {
@@ -57,20 +73,16 @@ impl LiveReplayer {
     }
 
     fn note(&self, change: impl FnOnce(&mut ReplayProgress)) {
-        if let Some(progress) = &mut *self.locked() {
+        if let Some(progress) = &mut self.locked().running {
             change(progress);
         }
     }
-}
 
-#[async_trait]
-impl Replayer for LiveReplayer {
-    async fn replay(
+    async fn send_all(
         &self,
         sinks: Vec<String>,
         filter: DeadLetterFilter,
     ) -> Result<Replayed, String> {
-        let _turn = self.take_turn().ok_or("another replay runs; try again later")?;
         let mut taken = Vec::new();
         for sink in sinks {
             let ids = chosen(&self.store, &sink, &filter).await.map_err(|e| e.to_string())?;
@@ -102,8 +114,29 @@ impl Replayer for LiveReplayer {
         );
         Ok(done)
     }
+}
+
+#[async_trait]
+impl Replayer for LiveReplayer {
+    async fn replay(
+        &self,
+        sinks: Vec<String>,
+        filter: DeadLetterFilter,
+    ) -> Result<Replayed, String> {
+        let mut turn = self.take_turn().ok_or("another replay runs; try again later")?;
+        let replayed = self.send_all(sinks, filter).await;
+        turn.outcome = Some(match &replayed {
+            Ok(replayed) => ReplayOutcome::Done(*replayed),
+            Err(error) => ReplayOutcome::Failed { error: error.clone() },
+        });
+        replayed
+    }
 
     fn progress(&self) -> Option<ReplayProgress> {
-        *self.locked()
+        self.locked().running
+    }
+
+    fn last(&self) -> Option<EndedReplay> {
+        self.locked().last.clone()
     }
 }

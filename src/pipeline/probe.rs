@@ -9,22 +9,40 @@ use tokio::time::Instant;
 use super::advice;
 use super::engine::subject::shown;
 use crate::deliver::Method;
+use crate::deliver::outage::OutageChange;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
-/// Counts delivery events.
-pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
+/// Counts delivery events and logs outages.
+pub(super) struct DeliveryProbe {
+    sink: String,
+    metrics: SinkMetrics,
+    outages: OutageLog,
+}
+
+/// Whether outages are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutageLog {
+    On,
+    Off,
+}
+
+impl DeliveryProbe {
+    pub(super) fn new(sink: &str, metrics: SinkMetrics, outages: OutageLog) -> Self {
+        Self { sink: sink.to_owned(), metrics, outages }
+    }
+}
 
 impl deliver::DeliveryObserver for DeliveryProbe {
     fn request_sent(&self, method: Method, route: &'static str) {
-        self.0.request(method.as_str(), route);
+        self.metrics.request(method.as_str(), route);
     }
 
     fn response(&self, status: u16, route: &'static str, rtt: Duration) {
-        self.0.response(status, route, rtt);
-        let activity = self.0.activity();
+        self.metrics.response(status, route, rtt);
+        let activity = self.metrics.activity();
         activity.answered(status, rtt);
-        self.0.reachable(activity.present().outage.is_none());
+        self.metrics.reachable(activity.present().outage.is_none());
         if status == 429 || status == 408 || status >= 500 || matches!(status, 401..=403) {
             let detail = format!("{route} was answered with status {status}");
             activity.errors().add(&format!("status_{status}"), detail, advice::for_status(status));
@@ -33,40 +51,79 @@ impl deliver::DeliveryObserver for DeliveryProbe {
 
     fn request_error(&self, kind: &'static str) {
         let error_type = if kind == "timeout" { "timed_out" } else { "connection_failed" };
-        self.0.error(error_type, "sending");
-        self.0.activity().unanswered(kind);
-        self.0.reachable(false);
+        self.metrics.error(error_type, "sending");
+        self.metrics.activity().unanswered(kind);
+        self.metrics.reachable(false);
         let detail = match kind {
             "connect" => "no connection to User.com",
             "timeout" => "no answer within `request.timeout_secs`",
             _ => "a connection was cut before its answer",
         };
-        self.0.activity().errors().add(kind, detail.to_owned(), advice::for_no_answer(kind));
+        self.metrics.activity().errors().add(kind, detail.to_owned(), advice::for_no_answer(kind));
     }
 
     fn retry(&self, reason: &'static str) {
-        self.0.retry(reason);
+        self.metrics.retry(reason);
     }
 
     fn in_flight(&self, n: usize) {
-        self.0.in_flight(n);
+        self.metrics.in_flight(n);
     }
 
     fn limit(&self, n: usize) {
-        self.0.limit(n);
+        self.metrics.limit(n);
     }
 
     fn halted(&self, halted: bool) {
-        self.0.halted(halted);
-        self.0.activity().halted(halted);
+        self.metrics.halted(halted);
+        self.metrics.activity().halted(halted);
+    }
+
+    fn outage(&self, change: OutageChange) {
+        if self.outages == OutageLog::Off {
+            return;
+        }
+        let (OutageChange::Began(report)
+        | OutageChange::Ended(report)
+        | OutageChange::CutOff(report)) = &change;
+        let sink = &*self.sink;
+        let (secs, failed_attempts) = (report.length.as_secs_f64(), report.failures);
+        let why: Vec<_> = report.by_reason.iter().map(|(why, n)| format!("{why}: {n}")).collect();
+        let why = why.join(", ");
+        let waiting = self.metrics.activity().present().waiting;
+        match change {
+            OutageChange::Began(_) => tracing::warn!(
+                sink,
+                why,
+                failed_attempts,
+                "User.com cannot be reached, or answers with errors: records wait, nothing is lost, \
+                 and sending goes on by itself. One line follows when it is over"
+            ),
+            OutageChange::Ended(_) => tracing::info!(
+                sink,
+                secs,
+                failed_attempts,
+                why,
+                waiting,
+                "User.com answers again: the outage is over, and the waiting records are sent"
+            ),
+            OutageChange::CutOff(_) => tracing::warn!(
+                sink,
+                secs,
+                failed_attempts,
+                why,
+                "stopped while User.com cannot be reached, or answers with errors; what was not \
+                 delivered is sent by the next start"
+            ),
+        }
     }
 
     fn paused(&self, length: Duration) {
-        self.0.activity().paused(length);
+        self.metrics.activity().paused(length);
     }
 
     fn rate(&self, per_sec: f64) {
-        self.0.activity().quota(per_sec);
+        self.metrics.activity().quota(per_sec);
     }
 }
 

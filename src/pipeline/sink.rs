@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, EngineParts};
-use super::probe::{DeliveryProbe, DestinationProbe};
+use super::probe::{DeliveryProbe, DestinationProbe, OutageLog};
 use super::quota_store::QuotaStore;
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
@@ -62,8 +62,10 @@ impl SinkFactory for UsercomSink {
             OnAuthFailure::Abort => RunMode::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
-        let transport = |halt| {
+        // The health check is a connection of its own, and logs its result itself.
+        let transport = |halt, outages| {
             let settings = TransportSettings {
+                sink: cx.name.clone(),
                 base_url: config.base_url(),
                 api_key: config.api_key.clone(),
                 request: config.request.clone(),
@@ -73,7 +75,7 @@ impl SinkFactory for UsercomSink {
                 route_closed: Duration::from_secs(config.delivery.route_closed_secs),
                 cures: usercom::remediation,
             };
-            let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
+            let probe = Arc::new(DeliveryProbe::new(&cx.name, cx.metrics.clone(), outages));
             HttpTransport::new(settings, probe, cx.abort.clone())
                 .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
@@ -86,10 +88,10 @@ impl SinkFactory for UsercomSink {
                 .with_types(&config.attributes, &config.company_attributes)
                 .with_account(&config.account)
         };
-        let checked = destination(Arc::new(transport(OnAuthFailure::Abort)?));
+        let checked = destination(Arc::new(transport(OnAuthFailure::Abort, OutageLog::Off)?));
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
-        let transport = Arc::new(transport(halt)?);
+        let transport = Arc::new(transport(halt, OutageLog::On)?);
         let usercom = Arc::new(destination(Arc::clone(&transport)));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await

@@ -36,7 +36,7 @@ pub(super) struct StatusService {
 }
 
 impl StatusService {
-    pub(super) fn new(pipeline: &Pipeline, files: Vec<PlaygroundText>) -> Self {
+    pub(super) fn new(pipeline: &Pipeline) -> Self {
         let components = Components::default();
         let api = pipeline.api.clone().unwrap_or_default();
         let unready_after = Duration::from_secs(api.unready_after_secs);
@@ -44,16 +44,21 @@ impl StatusService {
             recorder: StatusRecorder::new(components.clone(), unready_after),
             components,
             inputs: Arc::default(),
-            files: Arc::new(RwLock::new(files)),
+            files: Arc::default(),
             pipeline: Arc::new(RwLock::new(Arc::new(pipeline.clone()))),
             api,
         }
     }
 
+    /// Shows files in the playground.
+    pub(super) fn show_files(&self, files: Vec<PlaygroundText>) {
+        *self.files.write() = files;
+    }
+
     /// The pipeline was reloaded.
     pub(super) fn reloaded(&self, pipeline: &Pipeline, files: Vec<PlaygroundText>) {
         *self.pipeline.write() = Arc::new(pipeline.clone());
-        *self.files.write() = files;
+        self.show_files(files);
     }
 
     /// Begins to sample, to count and to log.
@@ -84,7 +89,7 @@ impl StatusService {
             store: store.clone(),
             inputs: Arc::clone(&self.inputs),
             stop,
-            progress: Mutex::default(),
+            replays: Mutex::default(),
         };
         let service = Service {
             metrics,

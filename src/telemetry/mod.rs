@@ -8,6 +8,7 @@ mod exposition;
 mod history;
 mod latency;
 mod metrics;
+mod progress;
 mod recorder;
 mod status;
 mod status_text;
@@ -26,6 +27,7 @@ pub use exposition::MetricsFormat;
 pub use history::{History, Point};
 pub use latency::{Latency, LatencyCounts};
 pub use metrics::{Metrics, SinkMetrics, SourceLag, SourceMetrics};
+pub use progress::RunProgress;
 pub use recorder::StatusRecorder;
 pub use status::{
     BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRuleCount,

@@ -157,6 +157,7 @@ impl StatusRecorder {
         let (state, reason) = overall(&components, &sinks, &sources);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            process_id: Some(std::process::id()),
             time: now,
             started: self.started,
             state,

@@ -16,6 +16,9 @@ use super::errors::ErrorStatus;
 pub struct Status {
     /// The version of the program.
     pub version: String,
+    /// The number of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_id: Option<u32>,
     /// When this was true.
     #[schemars(with = "String")]
     pub time: Timestamp,

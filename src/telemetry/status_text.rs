@@ -186,7 +186,7 @@ fn row(name: &str, value: String) -> String {
     format!("  {name:<13} {value}")
 }
 
-fn decimal(n: f64) -> String {
+pub(super) fn decimal(n: f64) -> String {
     if n >= 100.0 { format!("{n:.0}") } else { format!("{n:.1}") }
 }
 

@@ -3,6 +3,7 @@
 //! Not here: how a request gets through ([`crate::deliver`]) and in which order ops come
 //! ([`crate::schedule`]). Invariant: this room sees final answers only, and never the API key.
 
+mod account_probe;
 mod attributes;
 mod confirmed_fields;
 mod empty_account;
@@ -17,6 +18,10 @@ mod profile;
 mod profile_cache;
 mod visibility;
 
+pub use account_probe::{
+    Finding, FoundSetting, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
+    probe_account,
+};
 pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};
 pub use encoded::encoded;

@@ -180,6 +180,7 @@ fn config() -> RequestConfig {
 
 fn settings(base: &str, request: RequestConfig, halt: OnAuthFailure) -> TransportSettings {
     TransportSettings {
+        sink: "crm".to_owned(),
         base_url: base.to_owned(),
         api_key: SecretString::from(KEY),
         request,

@@ -37,7 +37,7 @@ pub(super) async fn js() -> Response {
 }
 
 fn framed(state: &ApiState, headers: &HeaderMap, view: View, body: &Markup) -> Response {
-    let signed_in = state.access.has_token() && state.access.allows(headers);
+    let signed_in = state.access.is_signed_in(headers);
     let dead = state.service.as_ref().map_or(0, |service| {
         let sinks = service.components.present().sinks;
         let stored = |present: crate::telemetry::SinkPresent| {

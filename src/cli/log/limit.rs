@@ -43,13 +43,22 @@ const KEY_FIELDS: &[&str] = &[
     "rule",
     "nearest_rule",
     "op",
+    "user",
+    "company",
 ];
 
-/// Messages that are never suppressed: each reports a lasting change at User.com.
-const UNLIMITED_MESSAGES: &[&str] = &["attribute created"];
+/// Beginnings of messages that are never suppressed: a lasting change at User.com, the begin and the
+/// end of an outage, and counts that are limited where they are made.
+const UNLIMITED_MESSAGES: &[&str] = &[
+    "attribute created",
+    "User.com answers again",
+    "User.com cannot be reached",
+    "more records became dead letters",
+];
 
-/// Modules whose messages answer an operator.
-const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
+/// Modules whose messages answer an operator, or come at an interval that the operator chose.
+const UNLIMITED_TARGETS: &[&str] =
+    &["usercom_sink::cli", "usercom_sink::pipeline::run", "usercom_sink::pipeline::status_service"];
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +124,7 @@ impl<F, C: Fn() -> Instant> Limited<F, C> {
     fn decide(&self, event: &Event<'_>, message: &str, part: String) -> LimitDecision {
         let metadata = event.metadata();
         let answer = UNLIMITED_TARGETS.iter().any(|module| metadata.target().starts_with(module));
-        let unlimited = answer || UNLIMITED_MESSAGES.contains(&message);
+        let unlimited = answer || UNLIMITED_MESSAGES.iter().any(|begin| message.starts_with(begin));
         if unlimited || *metadata.level() > Level::INFO {
             return LimitDecision::Show { suppressed: 0 };
         }

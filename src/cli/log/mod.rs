@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::limit::Limited;
 
+use super::progress::AboveBar;
 use crate::config::Style;
 
 /// How to log.
@@ -61,7 +62,7 @@ impl LogOptions {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(|| AboveBar)
             .with_ansi(self.style() == Style::Coloured);
         match self.log_format {
             LogFormat::Text => {

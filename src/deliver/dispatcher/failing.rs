@@ -42,7 +42,13 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     pub(super) fn served(&self, request: &Request, now: Instant) {
         if self.routes.succeeded(key(request), now) == RouteChange::Opened {
             let (method, route) = (request.method.as_str(), request.route);
-            tracing::info!(method, route, "the server allows this route again; sending goes on");
+            let sink = &*self.sink;
+            tracing::info!(
+                sink,
+                method,
+                route,
+                "the server allows this route again; sending goes on"
+            );
         }
     }
 
@@ -74,6 +80,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         if change == RouteChange::Closed {
             let cure = (self.cures)(status);
             tracing::error!(
+                sink = &*self.sink,
                 method,
                 route,
                 status,

@@ -44,6 +44,7 @@ fn make<F: Fn(&str) -> u16 + Send + Sync>(answers: F) -> (ByPathDispatcher<F>, A
     let wire = Arc::new(ByPath(answers, Mutex::default()));
     let config = RequestConfig { concurrency: Concurrency::Fixed(8), ..RequestConfig::default() };
     let settings = DispatcherSettings {
+        sink: "crm",
         request: &config,
         halt: OnAuthFailure::Retry,
         poison: PoisonPolicy {

@@ -21,6 +21,7 @@ use super::auth::{
 };
 use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, ResizableSemaphore};
 use super::observer::DeliveryObserver;
+use super::outage::OutageDetector;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
 use super::quota::{AttemptTicket, LearnedQuota, RateLimitHeaders};
@@ -57,6 +58,8 @@ const OPTIONAL_TRIES: u32 = 5;
 
 /// What the dispatcher needs to know besides the wire.
 pub(super) struct DispatcherSettings<'a> {
+    /// The name of the sink, for the log.
+    pub(super) sink: &'a str,
     pub(super) request: &'a RequestConfig,
     pub(super) halt: OnAuthFailure,
     pub(super) poison: PoisonPolicy,
@@ -70,6 +73,8 @@ pub(super) struct DispatcherSettings<'a> {
 /// Carries requests over a wire.
 pub(super) struct RequestDispatcher<W> {
     transport: W,
+    /// The name of the sink, for the log.
+    sink: String,
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
     permits: Arc<ResizableSemaphore>,
@@ -84,8 +89,17 @@ pub(super) struct RequestDispatcher<W> {
     checks: tokio::sync::Mutex<KeyChecks>,
     route_closed: Duration,
     cures: fn(u16) -> &'static str,
+    outage: Mutex<OutageDetector>,
     observer: Arc<dyn DeliveryObserver>,
     stop: CancellationToken,
+}
+
+impl<W> Drop for RequestDispatcher<W> {
+    fn drop(&mut self) {
+        if let Some(change) = self.outage.lock().cut_off(Instant::now()) {
+            self.observer.outage(change);
+        }
+    }
 }
 
 /// Leave to make one attempt, with everything that has to be given back afterwards, however the
@@ -143,6 +157,7 @@ struct NextAttempt {
 impl<W: AttemptTransport> RequestDispatcher<W> {
     pub(super) fn new(transport: W, settings: DispatcherSettings<'_>) -> Self {
         let DispatcherSettings {
+            sink,
             request,
             halt,
             poison,
@@ -166,6 +181,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         let window = Duration::from_secs(request.rate_limit_duration_secs.max(1));
         Self {
             transport,
+            sink: sink.to_owned(),
             retry,
             budget: Mutex::new(RetryBudget::new(now, retry.longest)),
             permits: ResizableSemaphore::new(limit),
@@ -182,6 +198,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             checks: tokio::sync::Mutex::default(),
             route_closed,
             cures,
+            outage: Mutex::default(),
             observer,
             stop,
         }
@@ -287,6 +304,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             crate::clock::system_time(),
         );
         self.feed_controller(&mut pass, &outcome, now, rtt);
+        let change = self.outage.lock().attempted(&outcome, pass.started, now);
+        if let Some(change) = change {
+            self.observer.outage(change);
+        }
         let throttled = self.feed_quota(&mut pass, &attempt, &outcome, now);
         self.decide(request, outcome, attempt, failed, pass, throttled, now)
     }
@@ -416,7 +437,13 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     fn throttle(&self, throttled: Throttled, after: Option<Duration>, failed: u32) -> Duration {
         match throttled {
             Throttled::Paused(pause) => {
-                tracing::info!(?pause, reason = "too_many_requests", "the server asks for a pause");
+                let sink = &*self.sink;
+                tracing::info!(
+                    sink,
+                    ?pause,
+                    reason = "too_many_requests",
+                    "the server asks for a pause"
+                );
                 self.observer.paused(pause);
                 Duration::ZERO
             }
@@ -453,7 +480,12 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         {
             let was_open = self.admission.is_open(now);
             if self.admission.pause_until(now + pause) && was_open {
-                tracing::info!(?pause, reason = why.label(), "the server asks for a pause");
+                let (sink, reason) = (&*self.sink, why.label());
+                if self.outage.lock().is_reported() {
+                    tracing::debug!(sink, ?pause, reason, "the server asks for a pause");
+                } else {
+                    tracing::info!(sink, ?pause, reason, "the server asks for a pause");
+                }
                 self.observer.paused(pause);
             }
             return Duration::ZERO;
@@ -464,21 +496,33 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     }
 
     fn announce(&self, change: AuthBreakerChange, status: u16) {
-        let cure = (self.cures)(status);
+        let (sink, cure) = (&*self.sink, (self.cures)(status));
         match change {
             AuthBreakerChange::None => {}
             AuthBreakerChange::Halted => {
-                tracing::error!(status, cure, "{}; sending stops", refusal(status));
+                tracing::error!(
+                    sink,
+                    status,
+                    cure,
+                    "{}; sending stops, and records wait. One line follows when it is accepted again",
+                    refusal(status)
+                );
                 self.observer.halted(true);
             }
             AuthBreakerChange::StillHalted(wait) => {
-                tracing::warn!(status, cure, next = ?wait, "still: {}", refusal(status));
+                tracing::debug!(sink, status, cure, next = ?wait, "still: {}", refusal(status));
             }
             AuthBreakerChange::GaveUp => {
-                tracing::error!(status, cure, "{}; giving up", refusal(status));
+                tracing::error!(sink, status, cure, "{}; giving up", refusal(status));
             }
-            AuthBreakerChange::Resumed => {
-                tracing::info!("the server accepts requests again; sending goes on");
+            AuthBreakerChange::Resumed { halted_for, refusals } => {
+                let secs = halted_for.as_secs_f64();
+                tracing::info!(
+                    sink,
+                    secs,
+                    refusals,
+                    "the server accepts requests again; sending goes on"
+                );
                 self.observer.halted(false);
             }
         }
@@ -497,14 +541,28 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     }
 
     /// Repeated failures are logged at growing intervals.
-    fn tell(request: &Request, attempts: &Attempts, why: &RetryReason) {
-        let (route, failed) = (request.route, attempts.failed);
-        let subject = attempts.subject.as_deref().unwrap_or("a request");
-        if failed >= 4 && failed.is_power_of_two() {
+    fn tell(&self, request: &Request, attempts: &Attempts, why: &RetryReason) {
+        let (sink, route, failed) = (&*self.sink, request.route, attempts.failed);
+        // In an outage every request fails; its begin and its end are logged.
+        let fails_alone =
+            || attempts.failing_since.is_some_and(|since| self.outage.lock().worked_since(since));
+        if failed >= 4 && failed.is_power_of_two() && fails_alone() {
             let method = request.method.as_str();
-            tracing::warn!(method, route, failed, %why, "{subject} goes on failing and is tried again; what follows for the same user waits");
+            let subject = attempts.subject();
+            tracing::warn!(
+                sink,
+                op = subject.op,
+                user = subject.user,
+                company = subject.company,
+                record = subject.record,
+                method,
+                route,
+                failed,
+                %why,
+                "a request goes on failing and is tried again; what follows for the same user waits"
+            );
         } else {
-            tracing::debug!(route, failed, %why, "attempt failed");
+            tracing::debug!(sink, route, failed, %why, "attempt failed");
         }
     }
 

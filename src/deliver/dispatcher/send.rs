@@ -1,6 +1,7 @@
 //! The loop that sends one request until there is a final answer.
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{AfterAttempt, AttemptTransport, ConnectionChoice, RequestDispatcher};
 use crate::deliver::outcome::{RetryReason, SideEffect};
@@ -55,9 +56,12 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
             // A connection that the server had closed is no failure of the request.
             if !is_stale {
+                if attempts.failed == 0 {
+                    attempts.failing_since = Some(Instant::now());
+                }
                 attempts.failed = attempts.failed.saturating_add(1);
             }
-            Self::tell(request, attempts, &again.why);
+            self.tell(request, attempts, &again.why);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}

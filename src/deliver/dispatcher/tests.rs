@@ -63,6 +63,7 @@ struct Made<W> {
 fn make<W: AttemptTransport>(wire: W, config: &RequestConfig, halt: OnAuthFailure) -> Made<W> {
     let stop = CancellationToken::new();
     let settings = DispatcherSettings {
+        sink: "crm",
         request: config,
         halt,
         poison: PoisonPolicy::default(),

@@ -43,7 +43,7 @@ use mapping_stage::{MappedRecord, MappingOutcome, MappingStage, PlannedCall};
 use marks::{AnnouncedRequest, DispatchMarks};
 use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
-use warnings::{UnmatchedWarnings, warn_of_dead_letter};
+use warnings::{DeadLetterWarnings, UnmatchedWarnings};
 
 /// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
 /// requests in flight; this only bounds tasks.
@@ -109,6 +109,7 @@ pub(super) struct Engine {
     committed: mpsc::Receiver<Committed>,
     /// Records in the completion writer.
     completing: usize,
+    dead_letter_warnings: DeadLetterWarnings,
     /// Folded ops already reported to the metrics.
     folds_reported: u64,
     /// When the age of the oldest record is reported.
@@ -157,6 +158,7 @@ impl Engine {
             completions,
             committed,
             completing: 0,
+            dead_letter_warnings: DeadLetterWarnings::default(),
             folds_reported: 0,
             age_interval: tokio::time::interval(AGE_INTERVAL),
             helpers,
@@ -168,6 +170,7 @@ impl Engine {
     pub(super) async fn run(mut self) -> Result<(), SinkError> {
         let end = self.work().await;
         self.running.shutdown().await;
+        self.dead_letter_warnings.flush(&self.name);
         drop(self.completions);
         // Completions that are queued are still written.
         while self.committed.recv().await.is_some() {}
@@ -201,6 +204,7 @@ impl Engine {
                 }
                 _ = self.age_interval.tick() => {
                     self.metrics.activity().oldest_pending(self.pending.oldest());
+                    self.dead_letter_warnings.tick(&self.name);
                 }
                 () = leave.cancelled(), if self.leave_by.is_none() => {
                     self.leave_by = Some(Instant::now() + OPEN_REQUESTS_TIMEOUT);
@@ -418,9 +422,19 @@ impl Engine {
             }
             Err(ExecuteError::Send(error)) => {
                 // Not rejected: it stays at the head of its queue and is retried.
-                if !matches!(error, SendError::Stopped) {
-                    let subject = attempts.subject.as_deref().unwrap_or("a call");
-                    tracing::warn!(%error, "{subject} is retried; only its user waits, nothing is lost");
+                // In an outage this happens to every call; its begin and its end are logged.
+                let is_outage = self.metrics.activity().present().outage.is_some();
+                if !is_outage && !matches!(error, SendError::Stopped) {
+                    let subject = attempts.subject();
+                    tracing::warn!(
+                        sink = self.name,
+                        op = subject.op,
+                        user = subject.user,
+                        company = subject.company,
+                        record = subject.record,
+                        %error,
+                        "a call is retried; only its user waits, nothing is lost"
+                    );
                 }
                 // The next execution does not know whether the last attempt arrived.
                 for call_ref in task.tickets() {
@@ -447,10 +461,15 @@ impl Engine {
             self.metrics.error("request_failed", "sending");
             let Rejection { word, reason, status, body } = rejection;
             if let "poison" | "route_closed" = word.as_str() {
-                let subject = attempts.subject.as_deref().unwrap_or("a call");
+                let subject = attempts.subject();
                 tracing::error!(
+                    sink = self.name,
+                    op = subject.op,
+                    user = subject.user,
+                    company = subject.company,
+                    record = subject.record,
                     reason,
-                    "{subject} becomes a dead letter ({word}); later calls of its user continue. `dead-letters replay` sends it again"
+                    "a call becomes a dead letter ({word}); later calls of its user continue. `dead-letters replay` sends it again"
                 );
             }
             self.pending.reject_call(call_ref, |record| {
@@ -501,9 +520,9 @@ impl Engine {
         Ok(())
     }
 
-    fn count_dead_letter(&self, letter: &DeadLetter) {
+    fn count_dead_letter(&mut self, letter: &DeadLetter) {
         self.metrics.dead_letter(&letter.reason);
-        warn_of_dead_letter(&self.name, letter);
+        self.dead_letter_warnings.dead_letter(&self.name, letter);
         let activity = self.metrics.activity();
         activity.dead().add(&letter.reason, letter.rule.as_deref().unwrap_or_default());
         let detail = advice::dead_letter_detail(letter);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::deliver::Subject;
 use crate::record::Record;
 use crate::schedule::Op;
 
@@ -17,22 +18,22 @@ use crate::schedule::Op;
 const MAX_ID: usize = 64;
 
 /// Names an op and the record it was made from.
-pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<str> {
-    let (what, whose, id) = match op {
-        Op::Identify { user, .. } => ("identify", "user", user.as_str()),
-        Op::Track { user, .. } => ("track", "user", user.as_str()),
-        Op::Page { user, .. } => ("page", "user", user.as_str()),
-        Op::Join { user, .. } => ("group", "user", user.as_str()),
-        Op::Merge { into, .. } => ("alias", "user", into.as_str()),
-        Op::Company { company, .. } => ("group", "company", company.as_str()),
+pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<Subject> {
+    let (op, user, company) = match op {
+        Op::Identify { user, .. } => ("identify", Some(user), None),
+        Op::Track { user, .. } => ("track", Some(user), None),
+        Op::Page { user, .. } => ("page", Some(user), None),
+        Op::Join { user, company, .. } => ("group", Some(user), Some(company)),
+        Op::Merge { into, .. } => ("alias", Some(into), None),
+        Op::Company { company, .. } => ("group", None, Some(company)),
     };
-    let mut text = format!("{what} of {whose} {}", shown(id));
-    if let Some(origin) = record.and_then(|record| record.origin.as_ref()) {
-        text.push_str(" (record ");
-        text.extend(origin.location.chars().flat_map(char::escape_debug));
-        text.push(')');
-    }
-    text.into()
+    let origin = record.and_then(|record| record.origin.as_ref());
+    Arc::new(Subject {
+        op,
+        user: user.map(|id| shown(id.as_str())),
+        company: company.map(|id| shown(id.as_str())),
+        record: origin.map(|origin| origin.location.escape_debug().to_string()),
+    })
 }
 
 /// An id, made safe for logs.

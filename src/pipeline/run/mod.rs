@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use self::changes::{RunSettings, shown_files};
 use self::parts::{BuiltSink, BuiltSource, build_sinks, build_sources, taken_sources};
 use self::supervisor::{Senders, Supervisor};
+use super::status_service::StatusService;
 use super::summary::Summary;
 use crate::api::PlaygroundText;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline, Report};
 use crate::sink::{SinkBuildError, SinkError};
-use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
-use crate::telemetry::Metrics;
+use crate::source::{self, ReadMode, Source, SourceError};
+use crate::telemetry::{Metrics, StatusRecorder};
 
 /// Stops a pipeline.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +94,8 @@ pub struct BuiltPipeline {
     options: RunOptions,
     pipeline: Pipeline,
     files: Vec<PlaygroundText>,
+    /// What is shown of it.
+    shown: StatusService,
 }
 
 impl BuiltPipeline {
@@ -104,18 +107,21 @@ impl BuiltPipeline {
         let sinks = build_sinks(pipeline, |_| true, &options).await?;
         let taken = taken_sources(pipeline);
         let sources = build_sources(pipeline, |name| taken.contains(name), &options)?;
-        Ok(Self { sinks, sources, options, pipeline: pipeline.clone(), files: Vec::new() })
+        let shown = StatusService::new(pipeline);
+        let pipeline = pipeline.clone();
+        Ok(Self { sinks, sources, options, pipeline, files: Vec::new(), shown })
     }
 
-    /// Read progress of the sources that know their total size.
-    pub fn progress(&self) -> Vec<ReadProgress> {
-        self.sources.iter().filter_map(|source| source.source.progress()).collect()
+    /// The status of the pipeline, from now until it has ended.
+    pub fn status(&self) -> StatusRecorder {
+        self.shown.recorder.clone()
     }
 
     /// Shows the files of the pipeline in the playground of the status page, without their secrets.
     /// `report` is that of their [loading](Loaded::warnings).
     pub fn show_files(&mut self, report: &Report) {
         self.files = shown_files(report);
+        self.shown.show_files(self.files.clone());
     }
 
     /// Adds a custom source; sinks read from it by naming it in their `inputs`.
@@ -166,7 +172,7 @@ impl BuiltPipeline {
         reloads: Option<mpsc::Receiver<Loaded>>,
     ) -> Result<Summary, RunError> {
         let settings = RunSettings { pipeline: self.pipeline, fingerprints, files: self.files };
-        let mut supervisor = Supervisor::new(self.options, settings);
+        let mut supervisor = Supervisor::new(self.options, settings, self.shown);
         supervisor.open_status_page().await?;
         supervisor.start(self.sinks, self.sources, &mut Senders::new());
         supervisor.run(reloads).await

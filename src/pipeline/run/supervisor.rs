@@ -110,8 +110,7 @@ impl LiveSource {
 }
 
 impl Supervisor {
-    pub(super) fn new(options: RunOptions, settings: RunSettings) -> Self {
-        let shown = StatusService::new(&settings.pipeline, settings.files.clone());
+    pub(super) fn new(options: RunOptions, settings: RunSettings, shown: StatusService) -> Self {
         let deadline = watch::Sender::new(shutdown_deadline(&settings.pipeline));
         let mut helpers = JoinSet::new();
         helpers.spawn(enforce_deadline(options.stop.clone(), deadline.subscribe()));

@@ -127,6 +127,8 @@ pub(super) struct CheckpointStore {
     beginnings: BTreeMap<HeadFingerprint, BTreeSet<FileId>>,
     /// The files by the log that their path belongs to.
     logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
+    /// The files by the generation of their rows.
+    generations: BTreeMap<u64, BTreeSet<FileId>>,
 }
 
 impl CheckpointStore {
@@ -143,6 +145,7 @@ impl CheckpointStore {
             saved_generation: 0,
             beginnings: BTreeMap::new(),
             logs: BTreeMap::new(),
+            generations: BTreeMap::new(),
         };
         for (key, value) in store.checkpoints.load(&store.source).await? {
             store.take(&key, &value).map_err(|why| SourceError::Checkpoints {
@@ -174,8 +177,14 @@ impl CheckpointStore {
 
     fn insert(&mut self, id: FileId, row: FileCheckpoint) {
         let before = self.rows.get(&id);
-        if before.is_none_or(|before| before.head != row.head || before.path != row.path) {
+        let as_before = before.is_some_and(|before| {
+            before.head == row.head
+                && before.path == row.path
+                && before.generation == row.generation
+        });
+        if !as_before {
             self.remove(id);
+            self.generations.entry(row.generation).or_default().insert(id);
             self.beginnings.entry(row.head.clone()).or_default().insert(id);
             let log = Family::of(row.path.as_ref()).key;
             self.logs.entry(log).or_default().insert(id);
@@ -187,6 +196,7 @@ impl CheckpointStore {
         let Some(row) = self.rows.remove(&id) else {
             return;
         };
+        take_out(&mut self.generations, &row.generation, id);
         take_out(&mut self.beginnings, &row.head, id);
         take_out(&mut self.logs, &Family::of(row.path.as_ref()).key, id);
     }
@@ -217,10 +227,8 @@ impl CheckpointStore {
         &self,
         generation: u64,
     ) -> impl Iterator<Item = (FileId, &FileCheckpoint)> {
-        self.rows
-            .iter()
-            .filter(move |(_, row)| row.generation == generation)
-            .map(|(id, row)| (*id, row))
+        let ids = self.generations.get(&generation).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.rows.get(id)?)))
     }
 
     /// Rows of the same generation in other files that were read further, the furthest first. This

@@ -98,7 +98,7 @@ pub(super) fn json(reply: &ApiReply) -> Value {
 }
 
 /// A number of a user or company, written as an integer, as a float without a fraction, or as text.
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     // Floats hold whole numbers up to here exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |number: f64| {
@@ -174,6 +174,15 @@ pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
         _ => (Vec::new(), None),
     };
     Page { results, next }
+}
+
+/// The entries of a list that was read already.
+pub(super) fn page_entries(body: &Value) -> Vec<Value> {
+    match body.clone() {
+        Value::Array(results) => results,
+        Value::Object(mut body) => entries(&mut body),
+        _ => Vec::new(),
+    }
 }
 
 fn follow(next: &str, asked: &str) -> Option<String> {

@@ -56,7 +56,7 @@ async fn shutdown_with_empty_buffer_does_not_wait_for_the_server() {
         let rig = Rig::new(records(count, 1), Faults::default(), &sink(buffer, 2)).await;
         rig.chaos.set_dead(true);
         let mut running = rig.start(&[]);
-        let tried = || rig.stderr().contains("goes on failing");
+        let tried = || rig.stderr().contains("cannot be reached");
         until("tries", Duration::from_secs(30), tried).await;
         running.signal("TERM");
         let ended = running.wait(Duration::from_secs(30)).await.expect("it ends");

@@ -41,14 +41,29 @@ async fn log_of(records: &str, more: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_03_dead_letters_are_logged_once_with_rule_field_and_place() {
-    // Guarantees that dead letters do not pass in silence, and do not flood the log.
+    // Guarantees that dead letters do not pass in silence, and do not flood the log: the first of
+    // each kind in full, the others in one line, and their number at the end with the command that
+    // shows them.
     let records: String =
         (0..70).map(|n| format!("{{\"kind\":\"address\",\"id\":\"u{n}\"}}\n")).collect();
-    let (code, log) = log_of(&records, &[]).await;
+    let (code, log) = log_of(&(records + "no json\nnor this\n"), &[]).await;
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<&str> =
         log.lines().filter(|line| line.contains("becomes a dead letter")).collect();
-    assert!(lines.len() <= 3, "{log}");
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[1].contains("reason=\"undecodable\""), "{log}");
+    let more: Vec<&str> =
+        log.lines().filter(|line| line.contains("more records became dead letters")).collect();
+    assert_eq!(more.len(), 1, "{log}");
+    assert!(more[0].contains("records=70"), "{log}");
+    let kind = "missing_required in rule address at traits.email: 69, undecodable: 1";
+    assert!(more[0].contains(kind), "{log}");
+    assert!(!log.contains("suppressed"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("72 records became dead letters in this run"), "{log}");
+    let command = last.split_once(": usercom-sink ").unwrap().1;
+    let words: Vec<&str> = command.split(' ').collect();
+    assert!(words.starts_with(&["dead-letters", "list", "-c"]) && words[4] == "--summary");
     for part in [
         "reason=\"missing_required\"",
         "rule=\"address\"",

@@ -6,8 +6,10 @@
 //! | 3 | dead letters and unmatched records are logged, with rule, field, place and the nearest rule | `log::f3_03_dead_letters_are_logged_once_with_rule_field_and_place`, `log::f3_03_unmatched_records_are_logged_with_the_nearest_rule` |
 //! | 3 | `--fail-on-unmatched` | `log::f3_03_fail_on_unmatched_ends_with_65` |
 //! | 3 | a pattern without a file; `test` without tests | `config::f3_03_pattern_without_a_file_is_a_warning_with_its_place`, `mapping_tests::f3_03_test_without_tests_ends_with_1` |
+//! | 4 | every created attribute is named; an outage, and a refused key, is one line at its begin and one at its end | `log::f3_04_*`, `outage::f3_04_*` |
+//! | 5 | replay and purge by the running process | `running::f3_05_*` |
 //! | 5 | `purge` needs a selection, unknown reasons are errors, `list --summary` | `dead_letters::*` |
-//! | 6 | no key is needed where no network is used | `config::f3_06_*` |
+//! | 6 | no key is needed where no network is used | `config::f3_06_*`, `running::f3_06_*` |
 //! | 7 | `/ready` through an outage | the module `page` |
 //! | 8 | SIGTERM and SIGHUP with a backlog | `stopping::*` |
 //! | 9 | paths start beside the pipeline file | `sources::f3_09_state_is_beside_the_pipeline_file` |
@@ -26,7 +28,10 @@ mod help;
 mod log;
 mod mapping_tests;
 mod metrics;
+mod outage;
+mod running;
 mod schema;
+mod service;
 mod sources;
 mod stopping;
 

@@ -1,7 +1,6 @@
 //! Row 8: SIGTERM and SIGHUP with a backlog in a disk buffer.
 
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,66 +8,8 @@ use tokio::time::Instant;
 use usercom_sink::emulator::Faults;
 
 use super::pipeline;
-use crate::support::{EmulatorAccount, TestDir, binary};
-
-/// The most time a stop or a reload may take here; Kubernetes gives 30 s.
-const SECONDS: u64 = 15;
-
-struct Running {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Running {
-    fn start(place: &TestDir, config: &Path) -> Self {
-        let log = place.path().join("log");
-        let file = std::fs::File::create(&log).unwrap();
-        let child = binary()
-            .args(["run", "-c"])
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
-        assert!(status.success());
-    }
-
-    async fn wait_for_log(&self, text: &str) {
-        let begun = Instant::now();
-        while !self.log().contains(text) {
-            assert!(begun.elapsed() < Duration::from_secs(SECONDS), "{text}: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn ended(&mut self) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(SECONDS), "it runs on: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use super::service::{SECONDS, Service};
+use crate::support::{EmulatorAccount, TestDir};
 
 const COUNT: usize = 300;
 
@@ -110,7 +51,7 @@ async fn f3_08_sigterm_with_a_backlog_on_disk_ends_within_seconds_with_0() {
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let config = slow(&place, &account);
-    let mut running = Running::start(&place, &config);
+    let mut running = Service::start(&place, &config);
     wait_for_backlog(&account).await;
     running.signal("-TERM");
     assert_eq!(running.ended().await.code(), Some(0), "{}", running.log());
@@ -128,7 +69,7 @@ async fn f3_08_sigterm_while_the_server_hangs_ends_within_seconds_with_0() {
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let config = slow(&place, &account);
-    let mut running = Running::start(&place, &config);
+    let mut running = Service::start(&place, &config);
     wait_for_backlog(&account).await;
     account.set_faults(&serde_json::json!({ "hang_rate": 1.0 })).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -146,7 +87,7 @@ async fn f3_08_sighup_with_a_backlog_on_disk_exchanges_within_seconds() {
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let config = slow(&place, &account);
-    let running = Running::start(&place, &config);
+    let running = Service::start(&place, &config);
     wait_for_backlog(&account).await;
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("rate_limit_num = 4\n", "rate_limit_num = 1000\n"))
