@@ -207,7 +207,9 @@ impl QuotaEstimator {
                 by_chance => self.chance.keep_below(slower / ABOVE * (1.0 - by_chance)),
             };
             self.set_pace(now, pace);
-            self.proven = None;
+            if excess > FEW {
+                self.proven = None;
+            }
         } else {
             self.span = JudgedSpan::new(now);
         }
@@ -244,7 +246,9 @@ impl QuotaEstimator {
         self.span.grown = now;
         self.span.started = 0.0;
         if self.span.refused == 0.0 && self.span.accepted >= 40.0 && length > 1.0 {
-            let seen = (self.span.accepted / length).min(rate);
+            let window = (40.0 / rate).max(1.0);
+            let recent = if length > window { self.recent.rate(now, window) } else { 0.0 };
+            let seen = (self.span.accepted / length).max(recent).min(rate);
             self.proven = Some(self.proven.map_or(seen, |proven| proven.max(seen)));
         }
     }

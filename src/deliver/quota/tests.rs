@@ -94,7 +94,7 @@ fn buckets(load: Load) -> Vec<Row> {
     rows.push(deep.allows(10.0).from(200.0).lasts(400.0));
     // A bucket without a burst refuses whatever arrives earlier than it should: a latency that
     // varies by a fifth costs a part of it whatever the sender does.
-    let least = if load.latency > 0.1 { 55.0 } else { 70.0 };
+    let least = if load.latency > 0.1 { 55.0 } else { 80.0 };
     let shallow = Row::new("bucket 20/s of 1", Throttle::bucket(20.0, 1.0), load);
     rows.push(shallow.allows(20.0).within(least, 7.0));
     for num in [3, 8] {
