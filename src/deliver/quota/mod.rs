@@ -13,7 +13,7 @@
 //! * The pace is slightly above a rate: one refusal in fifty. Only that request waits, and the
 //!   `pace` is corrected, so that about 2 % are refused.
 //! * Chance (`chance`): the refused share does not depend on the pace. Only that request waits,
-//!   and the pace stays.
+//!   and the pace stays. The share is measured at nine tenths of what the server accepts.
 //! * Too many requests at a time (`cap`): only attempts above a number in flight are refused. The
 //!   number is limited and not the pace.
 //!
