@@ -202,9 +202,11 @@ impl QuotaEstimator {
         }
         if excess > 0.0 {
             let slower = self.slower(now, rate, length, excess);
-            let pace = match self.chance.share() {
-                0.0 => slower,
-                by_chance => self.chance.keep_below(slower / ABOVE * (1.0 - by_chance)),
+            let by_chance = self.chance.share();
+            let pace = if by_chance > 0.0 {
+                self.chance.keep_below(slower / ABOVE * (1.0 - by_chance))
+            } else {
+                slower
             };
             self.set_pace(now, pace);
             if excess > FEW {

@@ -313,10 +313,7 @@ impl QuotaEstimator {
     fn min_run(&self) -> u32 {
         let share = self.run.share_before.min(0.3).max(self.chance.share()).clamp(0.01, 0.7);
         let mut run = MIN_RUN;
-        let rare = match self.chance.share() {
-            0.0 => RUN_CHANCE,
-            _ => RUN_CHANCE_KNOWN,
-        };
+        let rare = if self.chance.share() > 0.0 { RUN_CHANCE_KNOWN } else { RUN_CHANCE };
         while share.powf(f64::from(run)) > rare {
             run += 1;
         }
