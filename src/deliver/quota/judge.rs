@@ -150,7 +150,7 @@ impl QuotaEstimator {
     }
 
     /// Where refusals come this many seconds apart, growth takes its time.
-    fn slow_growth(&mut self, apart: f64) {
+    pub(super) fn slow_growth(&mut self, apart: f64) {
         let slow = match self.cycle.window() {
             Some(window) => window.length,
             None => (0.5 * apart).min(MAX_DOUBLING_SECS),
