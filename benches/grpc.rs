@@ -1,4 +1,4 @@
-//! The gRPC source into a disk buffer beside a bare server that answers OK to the same batches, in
+//! The gRPC source into a disk buffer next to a bare server that answers OK to the same batches, in
 //! turns in one run: what decoding, storing and acknowledging cost.
 //!
 //!   cargo bench --features vector --bench grpc

@@ -1,6 +1,6 @@
-//! The Kafka source beside a bare consumer, on the same topic of the same mock cluster, in turns in
-//! one run: alone, through a sink that no record concerns, and through one that sends each record to
-//! a server that says yes to everything.
+//! The Kafka source next to a bare consumer, on the same topic of the same mock cluster, in turns
+//! in one run: alone, through a sink that no record concerns, and through one that sends each
+//! record to a server that says yes to everything.
 //!
 //!   cargo bench --features kafka --bench kafka
 
@@ -27,7 +27,7 @@ use usercom_sink::ack::Verdict;
 use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::config::source::KafkaSourceConfig as Settings;
-use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkFactory};
+use usercom_sink::sink::{Destination, OnAuthFailure, SinkContext, SinkFactory};
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source};
 use usercom_sink::telemetry::Metrics;
@@ -117,13 +117,14 @@ async fn source(servers: &str, round: u32) -> f64 {
     f64::from(RECORDS) / seconds
 }
 
-/// Records a second of the source with a sink behind it.
+/// Records a second of the source with a sink after it.
 async fn with_sink(servers: &str, group: String, count: u32, sink: Value) -> f64 {
     let settings: UsercomSink = serde_json::from_value(sink).expect("settings are good");
     let context = SinkContext {
         name: "crm".into(),
         store: Store::in_memory().expect("memory"),
         metrics: Metrics::default().sink("crm"),
+        destination: Destination::Account,
         on_auth_failure: OnAuthFailure::Abort,
         leave: CancellationToken::new(),
         abort: CancellationToken::new(),

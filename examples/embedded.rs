@@ -10,9 +10,8 @@ use std::io::{Write, stdout};
 
 use futures::stream;
 use serde_json::json;
-use usercom_sink::Sink;
 use usercom_sink::emulator::{EmulatorConfig, start};
-use usercom_sink::record::Record;
+use usercom_sink::{Record, Sink};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

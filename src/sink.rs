@@ -55,6 +55,8 @@ pub struct SinkContext {
     pub store: Store,
     /// Its metrics.
     pub metrics: SinkMetrics,
+    /// Where its requests go.
+    pub destination: Destination,
     /// What it does when the destination refuses the API key.
     pub on_auth_failure: OnAuthFailure,
     /// Cancelled to end it at once, with work left.
@@ -64,6 +66,16 @@ pub struct SinkContext {
     pub leave: CancellationToken,
     /// Cancelled by the sink once its input has ended and every record of it is in its buffer.
     pub input_drained: CancellationToken,
+}
+
+/// Where a sink's requests go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// To User.com.
+    #[default]
+    Account,
+    /// Nowhere: they are counted, and answered as those of an empty account.
+    Simulated,
 }
 
 /// Why a sink stopped before its input ended.

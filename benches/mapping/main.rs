@@ -1,5 +1,5 @@
 //! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
-//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`,
+//! that does the same, next to a hand-written typed skeleton, a mapper on `serde_json::Value`,
 //! Vector's language (with the feature `bench-vrl`, which takes a while to build), and reading that
 //! makes nothing. Then how the cost grows: with the rules of a file, with the size of
 //! a record.
@@ -23,6 +23,7 @@ use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use usercom_sink::config::account::AccountConfig;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
@@ -103,8 +104,12 @@ fn plan(table: &str, preset: Option<Preset>) -> CompiledMapping {
         .expect("the table is sound")
 }
 
-const SETTINGS: Settings =
-    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+const SETTINGS: Settings = Settings {
+    context_fields: true,
+    merge_anonymous: false,
+    match_by: WantedKeys::NONE,
+    account: AccountConfig::SAFE,
+};
 
 /// Contestants that others are compared with.
 const SKELETON: &str = "typed skeleton, by hand";

@@ -1,4 +1,4 @@
-//! A server that takes everything and answers at once what a client needs to go on: so that what
+//! A server that takes everything and answers at once what a client needs to continue: so that what
 //! is measured is the client.
 //!
 //! Not the emulator: it keeps no users, checks nothing and knows no fault. Invariant: it does the

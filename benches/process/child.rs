@@ -2,7 +2,7 @@
 //! memory it held at most.
 //!
 //! Everything is read from `/proc`, so any program can be measured alike. Invariant: no process
-//! outlives what started it here, unless that is killed.
+//! survives what started it here, unless that is killed.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -59,7 +59,7 @@ pub(crate) fn own_cpu() -> f64 {
     cpu(&stat("self"))
 }
 
-/// The fields behind the name, which may hold anything: the state is the first.
+/// The fields after the name, which may hold anything: the state is the first.
 fn stat(process: &str) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -1,8 +1,8 @@
-//! What delivering costs beside merely posting: the sink into the emulator and into a bare server,
+//! What delivering costs next to merely posting: the sink into the emulator and into a bare server,
 //! in turns with a reqwest loop that posts the same requests over as many connections.
 //!
-//! The sink's time counts from its start to its end: with reading, mapping, order, deduplication and
-//! settling. The loop's time counts from its first request to its last answer.
+//! The sink's time counts from its start to its end: with reading, mapping, order, deduplication
+//! and settling. The loop's time counts from its first request to its last answer.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The whole process: the program as it is shipped, beside programs that do less of the same work.
+//! The whole process: the program as it is shipped, next to programs that do less of the same work.
 //!
 //!   cargo bench --bench process                    # about two minutes
 //!   cargo bench --bench process -- --full          # a million records, a million users
@@ -35,7 +35,7 @@ use std::time::Instant;
 use input::{Bench, Pipeline};
 use table::Table;
 
-/// The program's own, so that the loop it is set beside has it too.
+/// The program's own, so that the loop it is set next to has it too.
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

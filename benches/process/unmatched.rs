@@ -1,4 +1,5 @@
-//! Records that no rule wants, read by `run --once`: what reading, decoding and matching cost, beside
+//! Records that no rule wants, read by `run --once`: what reading, decoding and matching cost, next
+//! to
 //! `wc -l`, which only counts lines, and `jq`, which parses and drops them.
 
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! The records the benches measure with: the sample beside the crate, else records like it.
+//! The records the benches measure with: the sample next to the crate, else records like it.
 //!
 //! Not the measuring. Invariant: the same records in every run on a machine.
 

@@ -21,7 +21,7 @@ const MAX_LISTED: usize = 200;
 /// Dead letters read from the store at a time for an export.
 const EXPORT_PAGE: usize = 200;
 
-/// How long an answer waits for a replay; it goes on after that.
+/// How long an answer waits for a replay; it continues after that.
 const REPLAY_ANSWER: Duration = Duration::from_secs(20);
 
 /// Selects dead letters, in a query.

@@ -68,7 +68,7 @@ fn digest(text: &[u8]) -> [u8; 32] {
 }
 
 impl AccessRules {
-    /// Rules for an address. Without a token everybody who reaches it may do everything.
+    /// Rules for an address. Without a token everyone who can reach it may do everything.
     pub fn new(listen: IpAddr, token: Option<&SecretString>, hosts: &[String]) -> Self {
         Self {
             token: token.map(|token| digest(token.expose_secret().trim().as_bytes())),

@@ -11,7 +11,7 @@ use super::{ApiState, page};
 /// A pipeline file as it is shown: without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaygroundText {
-    /// Its name, whose ending tells the notation.
+    /// Its name, whose ending determines the format.
     pub name: String,
     /// Its text.
     pub text: String,

@@ -158,7 +158,7 @@ fn is_logged(path: &Path) -> bool {
 }
 
 /// Opens the file for reading. Without a log no process is writing (the caller owns the directory),
-/// so SQLite is told to create no files of its own.
+/// so SQLite is configured to create no files of its own.
 fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match path.to_str() {

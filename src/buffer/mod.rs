@@ -8,6 +8,7 @@
 //! A record that was pushed into a buffer leaves it only by [`Buffer::settle`], or by an
 //! acknowledgement that makes its source send the record again.
 
+mod copy;
 mod dead_letter_summary;
 mod dead_letters;
 mod disk;
@@ -129,7 +130,9 @@ pub trait Buffer: Send + Sync {
     /// retries, and the source waits meanwhile. In a memory buffer the acknowledgement stays with
     /// the record.
     ///
-    /// # Errors [`BufferError::Closed`] after [`close`](Self::close), [`BufferError::Stopped`] if
+    /// # Errors
+    ///
+    /// [`BufferError::Closed`] after [`close`](Self::close), [`BufferError::Stopped`] if
     /// that came while storage was failing. Records that were not accepted are dropped unsettled,
     /// so their sources send them again.
     async fn push(&self, records: Vec<Record>) -> Result<(), BufferError>;
@@ -143,7 +146,9 @@ pub trait Buffer: Send + Sync {
     /// returns. Storage errors are retried until the buffer's stop token is cancelled. A memory
     /// buffer does nothing: the sources of its records track this.
     ///
-    /// # Errors [`BufferError::Stopped`] if stopped while storage was failing; then the requests
+    /// # Errors
+    ///
+    /// [`BufferError::Stopped`] if stopped while storage was failing; then the requests
     /// must not be sent.
     async fn mark_dispatched(
         &self,
@@ -154,7 +159,9 @@ pub trait Buffer: Send + Sync {
     /// Stores the final status of records. Durable once it returns. Storage errors are retried
     /// until the buffer's stop token is cancelled.
     ///
-    /// # Errors [`BufferError::Stopped`] if stopped while storage was failing. The records then
+    /// # Errors
+    ///
+    /// [`BufferError::Stopped`] if stopped while storage was failing. The records then
     /// count as unsettled: a disk buffer yields them again after a restart, the sources of a memory
     /// buffer send them again.
     async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError>;

@@ -130,7 +130,9 @@ impl Store {
     /// Stores records, in order. Skips those whose [`SourcePosition::end_offset`] is not after the
     /// highest one stored for the same stream and sink.
     ///
-    /// # Errors [`StoreError::Full`] or another error; then no record was stored.
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] or another error; then no record was stored.
     pub async fn append(
         &self,
         sink: &str,

@@ -27,6 +27,9 @@ use super::writer::{ConnectionOwner, DbHandle, TxScope, start_reader, start_writ
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
+/// SQLite's name of a database in memory.
+const MEMORY: &str = ":memory:";
+
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -59,7 +62,9 @@ impl Store {
     /// Opens the store of a `data_dir`. Blocks while the file is checked, which takes seconds for a
     /// large file.
     ///
-    /// # Errors [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
     /// [`StoreError::Missing`] if there is no store (for [`Access::ReadOnly`]),
     /// [`StoreError::Foreign`], [`Version`](StoreError::Version) or
     /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is not changed.
@@ -119,11 +124,20 @@ impl Store {
 
     /// A store in memory, dropped with its last handle.
     ///
-    /// # Errors [`StoreError::Sqlite`] if SQLite cannot allocate it.
+    /// # Errors
+    ///
+    /// [`StoreError::Sqlite`] if SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let path = PathBuf::from(":memory:");
-        let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
-        let sizes = BufferSizes::default();
+        let conn = schema::open_memory().map_err(|e| StoreError::sqlite(Path::new(MEMORY), e))?;
+        Self::of_memory(conn, BufferSizes::default())
+    }
+
+    /// A store of a connection to a database in memory.
+    pub(super) fn of_memory(
+        conn: rusqlite::Connection,
+        sizes: BufferSizes,
+    ) -> Result<Self, StoreError> {
+        let path = PathBuf::from(MEMORY);
         let (writer, thread) =
             start_writer(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(StoreInner {
@@ -243,7 +257,9 @@ impl Store {
     /// Checks that the open file is still the one in the `data_dir`. A removed file is written
     /// again. If another file is in its place, the store stops and that file is not changed.
     ///
-    /// # Errors [`StoreError::Removed`] if the store's content cannot be kept under its name any
+    /// # Errors
+    ///
+    /// [`StoreError::Removed`] if the store's content cannot be kept under its name any
     /// more.
     pub async fn check_file(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await

@@ -1,4 +1,4 @@
-//! Queries for people who look at a running pipeline: what waits longest, and which dead letters
+//! Queries for people who watch a running pipeline: what waits longest, and which dead letters
 //! there are. They read only what is shown.
 
 use jiff::Timestamp;

@@ -9,6 +9,7 @@ mod connector;
 mod connector;
 mod dead_letters;
 mod demo;
+mod dry_run;
 mod emulator;
 mod explain;
 mod junit;

@@ -29,7 +29,7 @@ impl Paint {
         self.with("33", text)
     }
 
-    /// What is beside the point.
+    /// Less important text.
     pub(super) fn faint(self, text: impl Display) -> String {
         self.with("2", text)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 
+use super::dry_run::{Quota, dry_run};
 use super::load::ConfigFiles;
 use super::output::{Exit, eprint, fail, print};
 use super::progress::ProgressDisplay;
@@ -17,6 +18,7 @@ use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
+use crate::sink::Destination;
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
@@ -26,10 +28,15 @@ use crate::telemetry::Metrics;
 Examples:
   usercom-sink run -c pipeline.toml
   usercom-sink run -c pipeline.toml --once --format json
+  usercom-sink run -c pipeline.toml --dry-run --quota 600/min
   usercom-sink run -c pipeline.toml --once --fail-on-dead-letter --fail-on-unmatched
 
 SIGTERM and SIGINT stop it: records in a memory buffer are delivered first, those in a disk
 buffer wait for the next start. SIGHUP reads the pipeline files again.
+
+--dry-run needs no key and changes nothing, also while the pipeline runs. It reads files
+and standard input from where the next run would, and counts users that were never sent
+as new ones.
 
 Exit codes: 0 done, 1 failed, 65 dead letters or unmatched records (with --fail-on-...),
 75 stopped with records left, 77 the API key was refused, 78 bad config.")]
@@ -42,6 +49,12 @@ pub(super) struct RunCommand {
     /// Output format of the summary of --once
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
+    /// Send nothing: print the requests of a run with --once, and their time at the quota
+    #[arg(long, conflicts_with = "require_healthy")]
+    dry_run: bool,
+    /// A quota for --dry-run, for example `10/s` or `600/min`; repeatable
+    #[arg(long, value_name = "N[/s]", requires = "dry_run")]
+    quota: Vec<Quota>,
     /// Do not start if a health check fails
     #[arg(long)]
     require_healthy: bool,
@@ -75,7 +88,13 @@ fn name_data_dir(data_dir: &Path) {
 
 fn run_options(store: Store, once: bool) -> RunOptions {
     let mode = if once { ReadMode::Once } else { ReadMode::Follow };
-    RunOptions { mode, store, metrics: Metrics::default(), stop: Shutdown::default() }
+    RunOptions {
+        mode,
+        store,
+        metrics: Metrics::default(),
+        stop: Shutdown::default(),
+        destination: Destination::Account,
+    }
 }
 
 /// As [`prepare`], but waits for an earlier process that still uses the folder: it may be settling
@@ -106,6 +125,9 @@ pub(super) async fn prepare_when_free(
 
 impl RunCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
+        if self.dry_run {
+            return self.count_requests(style).await;
+        }
         // Registered first: SIGHUP must not end the process while it starts.
         let hangups = if self.once { None } else { reload::listen() };
         let loaded = match self.files.load(style) {
@@ -150,6 +172,33 @@ impl RunCommand {
         }
     }
 
+    async fn count_requests(&self, style: Style) -> Exit {
+        let pipeline = match self.files.load_offline(style) {
+            Ok(loaded) => loaded.pipeline,
+            Err(exit) => return exit,
+        };
+        let summary = match dry_run(pipeline, &self.quota, self.format).await {
+            Ok(summary) => summary,
+            Err(exit) => return exit,
+        };
+        let dead = all_dead_letters(&summary);
+        if dead > 0 {
+            let records = if dead == 1 { "record" } else { "records" };
+            eprint(&format!(
+                "{dead} {records} would become dead letters; `explain` shows why of single records\n"
+            ));
+        }
+        self.checked(&summary, if summary.stopped_early { Exit::WorkLeft } else { Exit::Done })
+    }
+
+    /// The exit code, with what `--fail-on-...` asks for.
+    fn checked(&self, summary: &Summary, exit: Exit) -> Exit {
+        let unmatched: u64 = summary.sinks.values().map(|sink| sink.unmatched).sum();
+        let dead = all_dead_letters(summary);
+        let fails = self.fail_on_dead_letter && dead > 0 || self.fail_on_unmatched && unmatched > 0;
+        if exit == Exit::Done && fails { Exit::DeadLetters } else { exit }
+    }
+
     fn report(&self, summary: &Summary) -> Exit {
         if self.once {
             let printed = print_summary(summary, self.format);
@@ -157,7 +206,6 @@ impl RunCommand {
                 return printed;
             }
         }
-        let unmatched: u64 = summary.sinks.values().map(|sink| sink.unmatched).sum();
         let exit = exit_of(summary, self.mode());
         let dead = all_dead_letters(summary);
         if dead > 0 {
@@ -167,12 +215,7 @@ impl RunCommand {
                 "{dead} {records} became dead letters in this run; to see why: usercom-sink dead-letters list {files} --summary\n"
             ));
         }
-        if exit == Exit::Done
-            && (self.fail_on_dead_letter && dead > 0 || self.fail_on_unmatched && unmatched > 0)
-        {
-            return Exit::DeadLetters;
-        }
-        exit
+        self.checked(summary, exit)
     }
 
     fn mode(&self) -> ReadMode {

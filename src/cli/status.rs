@@ -1,4 +1,4 @@
-//! `status`: shows what a running pipeline does, as its status page tells it.
+//! `status`: shows what a running pipeline does, as its status page does.
 
 use std::time::Duration;
 

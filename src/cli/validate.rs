@@ -8,6 +8,7 @@ use super::run::OutputFormat;
 use crate::buffer::Store;
 use crate::config::{OnMissing, Report, Style, ValidationEnvironment};
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
+use crate::sink::Destination;
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
@@ -58,6 +59,7 @@ impl ValidateCommand {
             store,
             metrics: Metrics::default(),
             stop: Shutdown::default(),
+            destination: Destination::Account,
         };
         let mut built = match BuiltPipeline::build(&loaded.pipeline, options).await {
             Ok(built) => built,

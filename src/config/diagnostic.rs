@@ -236,7 +236,7 @@ impl Report {
             out.push_str("\n\n");
         }
         if let Some(more @ 1..) = self.diagnostics.len().checked_sub(MAX_SHOWN_FAULTS) {
-            writeln!(out, "and {more} more; put these right first\n").expect("a string takes all");
+            writeln!(out, "and {more} more; fix these first\n").expect("a string takes all");
         }
         out.push_str(&self.summary());
         out.push('\n');

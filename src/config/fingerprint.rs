@@ -1,5 +1,5 @@
 //! Detects whether two loads of a pipeline have the same settings, part by part, without storing
-//! them: a digest of every source and sink after `${}` was resolved, so that a new key behind
+//! them: a digest of every source and sink after `${}` was resolved, so that a new key in
 //! `${file:…}` is a change.
 //!
 //! # Invariants

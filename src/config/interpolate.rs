@@ -296,7 +296,7 @@ fn value_of(
         return Err((
             "E0012",
             "`${` inside `${…}`".to_owned(),
-            "one cannot stand inside another; give the default as plain text".to_owned(),
+            "references cannot be nested; give the default as plain text".to_owned(),
         ));
     }
     let (value, origin) = match expression.strip_prefix("file:") {
@@ -307,7 +307,7 @@ fn value_of(
         return Err((
             "E0013",
             format!("the value of {origin} has a line break"),
-            "values of `${…}` are one line; check what was put into it".to_owned(),
+            "values of `${…}` are one line; check its content".to_owned(),
         ));
     }
     Ok(value)

@@ -26,6 +26,7 @@ mod load;
 mod locate;
 pub mod mapping;
 pub mod pipeline;
+mod quantity;
 mod recover;
 mod schema;
 mod secret;

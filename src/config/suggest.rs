@@ -20,7 +20,7 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) ->
 pub(crate) fn instead_behind(faults: usize, word: &str, known: &[&str], what: &str) -> String {
     match faults < MAX_SUGGESTED_FAULTS {
         true => instead(word, known, what),
-        false => "put the faults before this one right first".to_owned(),
+        false => "fix the faults before this one first".to_owned(),
     }
 }
 

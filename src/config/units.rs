@@ -1,4 +1,6 @@
-//! Units of number settings: what to write where a text such as `"30s"` or `"1GB"` stands.
+//! Units of number settings: what to write in place of a text such as `"30s"` or `"1GB"`.
+
+use super::quantity::{bytes, duration};
 
 /// A unit in which settings are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,52 +9,6 @@ pub(super) enum Unit {
     Milliseconds,
     Bytes,
 }
-
-/// Units that people write behind numbers, with their size in nanoseconds.
-const TIMES: &[(&str, u128)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("sec", 1_000_000_000),
-    ("secs", 1_000_000_000),
-    ("second", 1_000_000_000),
-    ("seconds", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("min", 60_000_000_000),
-    ("mins", 60_000_000_000),
-    ("minute", 60_000_000_000),
-    ("minutes", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("hour", 3_600_000_000_000),
-    ("hours", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
-    ("day", 86_400_000_000_000),
-    ("days", 86_400_000_000_000),
-];
-
-/// Units of sizes, in bytes.
-const SIZES: &[(&str, u128)] = &[
-    ("b", 1),
-    ("byte", 1),
-    ("bytes", 1),
-    ("k", 1_000),
-    ("kb", 1_000),
-    ("kib", 1 << 10),
-    ("ki", 1 << 10),
-    ("m", 1_000_000),
-    ("mb", 1_000_000),
-    ("mib", 1 << 20),
-    ("mi", 1 << 20),
-    ("g", 1_000_000_000),
-    ("gb", 1_000_000_000),
-    ("gib", 1 << 30),
-    ("gi", 1 << 30),
-    ("t", 1_000_000_000_000),
-    ("tb", 1_000_000_000_000),
-    ("tib", 1 << 40),
-    ("ti", 1 << 40),
-];
 
 impl Unit {
     /// The unit of a setting, known by its name.
@@ -81,17 +37,18 @@ impl Unit {
     /// it cannot be read or is not whole.
     pub(super) fn count(self, text: &str) -> Option<u64> {
         let text = text.trim().to_ascii_lowercase();
-        let digits = text.find(|c: char| !c.is_ascii_digit())?;
-        let number: u128 = text[..digits].parse().ok()?;
-        let unit = text[digits..].trim();
-        let (known, own) = match self {
-            Self::Seconds => (TIMES, 1_000_000_000),
-            Self::Milliseconds => (TIMES, 1_000_000),
-            Self::Bytes => (SIZES, 1),
+        if !text.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        let (nanos, own) = match self {
+            Self::Seconds => (duration(&text)?.as_nanos(), 1_000_000_000),
+            Self::Milliseconds => (duration(&text)?.as_nanos(), 1_000_000),
+            Self::Bytes => {
+                let number = text.strip_suffix("bytes").or_else(|| text.strip_suffix("byte"));
+                return bytes(number.unwrap_or(&text));
+            }
         };
-        let (_, size) = known.iter().find(|(name, _)| *name == unit)?;
-        let all = number.checked_mul(*size)?;
-        (all % own == 0).then(|| u64::try_from(all / own).ok()).flatten()
+        (nanos % own == 0).then(|| u64::try_from(nanos / own).ok()).flatten()
     }
 }
 
@@ -106,9 +63,11 @@ mod tests {
             ("timeout_secs", "30s", Some(30)),
             ("timeout_secs", "5 min", Some(300)),
             ("timeout_secs", "1500ms", None),
+            ("timeout_secs", "1h 30min", Some(5_400)),
             ("timeout_ms", "2s", Some(2_000)),
             ("max_size", "1GB", Some(1_000_000_000)),
             ("max_body_bytes", "1 MiB", Some(1 << 20)),
+            ("max_body_bytes", "512 bytes", Some(512)),
             ("timeout_secs", "soon", None),
             ("timeout_secs", "99999999999999999999999999999999999999999s", None),
         ] {

@@ -1,8 +1,12 @@
-//! The door: every attempt passes it alone, in the order of arrival, at the moment it may start.
+//! The admission gate: every attempt passes it alone, in order of arrival, when it may start.
 //!
-//! The first attempt in the queue waits for the gate, the client's rate and the learned quota together;
-//! tokens are taken only when all three agree, so a pause or a cancelled caller wastes none. The
-//! invariant: nothing starts while the gate is closed.
+//! The first attempt in the queue waits for the pause, the client's rate and the estimated quota
+//! together; tokens are taken only when all three allow it, so a pause or a cancelled caller wastes
+//! none.
+//!
+//! # Invariants
+//!
+//! Nothing starts during a pause.
 
 use std::time::Duration;
 
@@ -25,18 +29,18 @@ pub(super) enum Throttled {
     Alone(Duration),
 }
 
-/// The door.
+/// The gate.
 #[derive(Debug)]
 pub(super) struct AdmissionGate {
     gate: BackpressureGate,
     line: tokio::sync::Mutex<Option<GcraLimiter>>,
     quota: Mutex<QuotaEstimator>,
-    /// An answer came that the first attempt in the queue may have waited for.
+    /// Notifies of a response for which the first attempt in the queue may have waited.
     answered: Notify,
 }
 
 impl AdmissionGate {
-    /// A door with the client's own limit, if there is one.
+    /// A gate with the client's own limit, if there is one.
     pub(super) fn new(rate: Option<GcraLimiter>, now: Instant) -> Self {
         Self {
             gate: BackpressureGate::default(),
@@ -50,23 +54,23 @@ impl AdmissionGate {
         self.quota.lock()
     }
 
-    /// What was learned of the server's quota; `None` while it is being found out.
+    /// The estimated quota of the server; `None` while it is not known.
     pub(super) fn learned(&self, now: Instant) -> Option<LearnedQuota> {
         self.quota().learned(now)
     }
 
-    /// Begins with what was learned before. Only before the first attempt.
+    /// Starts with an earlier estimate. Call it only before the first attempt.
     pub(super) fn restore(&self, now: Instant, learned: LearnedQuota) {
         *self.quota() = QuotaEstimator::with_learned(now, learned);
     }
 
-    /// Waits for the gate only, without a place in line.
+    /// Waits for the end of a pause only, without a position in the queue.
     pub(super) async fn opened(&self) {
         self.gate.opened().await;
     }
 
-    /// Waits for the turn and takes it. `None` when, at the turn, `wanted` says that the caller
-    /// has no use for it any more; then nothing is taken.
+    /// Waits in the queue and takes the tokens. `None` if `wanted` returns false when the attempt
+    /// may start, because the caller does not need it any more; then nothing is taken.
     pub(super) async fn pass(&self, wanted: impl Fn() -> bool) -> Option<AttemptTicket> {
         let mut rate = self.line.lock().await;
         loop {
@@ -88,7 +92,7 @@ impl AdmissionGate {
                 ready
             };
             match ready {
-                // An answer can bring the moment forward.
+                // A response can make the time earlier.
                 Some(ready) => {
                     tokio::select! {
                         () = sleep_until(ready) => {}
@@ -100,7 +104,8 @@ impl AdmissionGate {
         }
     }
 
-    /// Runs something on the quota, and wakes who is first in line if that may go on now.
+    /// Runs a function on the quota, and notifies the first attempt in the queue if it may start
+    /// now.
     fn on_answer<T>(&self, now: Instant, act: impl FnOnce(&mut QuotaEstimator) -> T) -> T {
         let (done, is_earlier) = {
             let mut quota = self.quota();
@@ -119,7 +124,7 @@ impl AdmissionGate {
         done
     }
 
-    /// The server took an attempt. Returns the pace, if there is one.
+    /// Reports that the server accepted an attempt. Returns the pace, if there is one.
     pub(super) fn accepted(
         &self,
         now: Instant,
@@ -133,12 +138,12 @@ impl AdmissionGate {
         })
     }
 
-    /// An attempt ended without an answer.
+    /// Reports that an attempt ended without a response.
     pub(super) fn abandoned(&self, now: Instant, ticket: AttemptTicket) {
         self.on_answer(now, |quota| quota.abandoned(now, ticket));
     }
 
-    /// The server answered an attempt with 429.
+    /// Reports that the server answered an attempt with 429.
     pub(super) fn refused(
         &self,
         now: Instant,
@@ -156,12 +161,12 @@ impl AdmissionGate {
         })
     }
 
-    /// Closes the gate for everyone. Returns whether that made the pause longer.
+    /// Pauses all attempts. Returns whether that made the pause longer.
     pub(super) fn pause_until(&self, until: Instant) -> bool {
         self.gate.pause_until(until)
     }
 
-    /// Whether the gate is open.
+    /// Whether there is no pause.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.gate.is_open(now)
     }
@@ -175,8 +180,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_are_admitted_in_order_and_spaced() {
-        // Guarantees that attempts start in the order they came and no faster than the limit, a
-        // pause in the middle and a caller that gave up included.
+        // Guarantees that attempts start in order of arrival and no faster than the limit, also
+        // with a pause in between and a caller that gave up.
         let door = Arc::new(AdmissionGate::new(
             Some(GcraLimiter::per_window(10, Duration::from_secs(1))),
             Instant::now(),
@@ -202,7 +207,7 @@ mod tests {
         for (_, at) in &starts {
             assert!(*at < begin + Duration::from_millis(450) || *at >= pause);
         }
-        // Timers tick in milliseconds, the tolerance is ten.
+        // Timers have ticks of a millisecond; the tolerance is ten.
         for pair in starts.windows(2) {
             assert!(pair[1].1 - pair[0].1 >= Duration::from_millis(90));
         }

@@ -1,9 +1,13 @@
-//! Halting: what to do when the credentials are refused.
+//! The circuit breaker for refused credentials: when sending halts and how it continues.
 //!
-//! After a 401 or 403 nothing is sent, except by one prober at a time, which tries its own request again
-//! after a backoff. Probers take turns in the order they came, so that one request that is
-//! forbidden for reasons of its own does not keep the others from proving that the key is good. It
-//! judges no status. The invariant: while halted, at most one attempt starts.
+//! After a 401 or 403 nothing is sent, except by one prober at a time, which sends its own request
+//! again after a backoff. Requests become the prober in order of arrival, so that one request that
+//! is forbidden for another reason does not keep the others from proving that the key is valid.
+//! Statuses are classified elsewhere.
+//!
+//! # Invariants
+//!
+//! While sending is halted, at most one attempt starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +34,14 @@ pub enum OnAuthFailure {
 /// Whether sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthBreakerState {
-    /// It is.
+    /// It is allowed.
     Clear,
-    /// Only for the prober.
+    /// Only the prober may send.
     Halted {
         /// 401 or 403.
         status: u16,
     },
-    /// Never again ([`OnAuthFailure::Abort`]).
+    /// Sending has ended ([`OnAuthFailure::Abort`]).
     Refused {
         /// 401 or 403.
         status: u16,
@@ -51,20 +55,20 @@ pub enum AuthBreakerChange {
     None,
     /// Sending stopped.
     Halted,
-    /// The probe was refused too; the next comes after this long.
+    /// The probe was refused too; the next one is sent after this time.
     StillHalted(Duration),
-    /// A probe confirmed it, and the policy says not to wait.
+    /// A probe confirmed the refusal, and the policy is not to wait.
     GaveUp,
-    /// Sending goes on.
+    /// Sending continues.
     Resumed {
-        /// How long it had stopped.
+        /// How long it was halted.
         halted_for: Duration,
         /// How often it was refused in that time.
         refusals: u64,
     },
 }
 
-/// The decisions, without waiting. Pure.
+/// The decisions, without waiting and without I/O.
 #[derive(Debug, Clone)]
 pub struct AuthBreakerCore {
     policy: OnAuthFailure,
@@ -90,7 +94,7 @@ impl AuthBreakerCore {
         }
     }
 
-    /// The present state.
+    /// The current state.
     pub fn state(&self) -> AuthBreakerState {
         self.state
     }
@@ -100,7 +104,7 @@ impl AuthBreakerCore {
         self.next_probe
     }
 
-    /// An attempt started at `started` was answered 401 or 403.
+    /// Reports that an attempt started at `started` was answered with 401 or 403.
     pub fn refused(
         &mut self,
         status: u16,
@@ -109,7 +113,7 @@ impl AuthBreakerCore {
         is_probe: IsProbe,
     ) -> AuthBreakerChange {
         match (self.state, is_probe) {
-            // Started before the key was good again: old news.
+            // It started before the key was accepted again, so it shows nothing.
             (AuthBreakerState::Clear, _)
                 if self.resumed.is_some_and(|resumed| started < resumed) =>
             {
@@ -140,7 +144,7 @@ impl AuthBreakerCore {
         }
     }
 
-    /// A probe was answered with anything that proves the key good.
+    /// Reports that a probe was answered with anything that proves the key valid.
     pub fn accepted(&mut self, now: Instant) -> AuthBreakerChange {
         if !matches!(self.state, AuthBreakerState::Halted { .. }) {
             return AuthBreakerChange::None;
@@ -155,7 +159,7 @@ impl AuthBreakerCore {
         }
     }
 
-    /// A probe ended without saying anything about the key.
+    /// Reports that a probe ended and showed nothing about the key.
     pub fn inconclusive(&mut self, now: Instant) {
         self.next_probe = Some(now + self.backoff.last_wait());
     }
@@ -164,13 +168,13 @@ impl AuthBreakerCore {
 /// Whether an attempt was the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsProbe {
-    /// It was.
+    /// It was the probe.
     Yes,
-    /// It was any other.
+    /// It was any other attempt.
     No,
 }
 
-/// The role of the prober; dropping it lets the next one try.
+/// The right to probe; dropping it passes it to the next request.
 #[derive(Debug)]
 pub(super) struct ProbeToken {
     _turn: OwnedMutexGuard<()>,
@@ -201,12 +205,12 @@ impl AuthCircuitBreaker {
         self.state.subscribe()
     }
 
-    /// Whether sending is not allowed at this moment.
+    /// Whether sending is not allowed at this time.
     pub(super) fn is_halted(&self) -> bool {
         *self.state.borrow() != AuthBreakerState::Clear
     }
 
-    /// Whether someone with this role, or without one, may send at this moment.
+    /// Whether a request with or without this token may be sent at this time.
     pub(super) fn allows(&self, role: Option<&ProbeToken>) -> bool {
         match *self.state.borrow() {
             AuthBreakerState::Clear => true,
@@ -215,8 +219,8 @@ impl AuthCircuitBreaker {
         }
     }
 
-    /// Waits until sending is allowed, or for the prober's role. `Err` is the status for which
-    /// sending was given up.
+    /// Waits until sending is allowed, or for the probe token. `Err` is the status for which
+    /// sending was aborted.
     pub(super) async fn admit(&self) -> Result<Option<ProbeToken>, u16> {
         let mut state = self.state.subscribe();
         loop {
@@ -243,7 +247,7 @@ impl AuthCircuitBreaker {
         }
     }
 
-    /// An attempt was answered 401 or 403.
+    /// Reports that an attempt was answered with 401 or 403.
     pub(super) fn refused(
         &self,
         status: u16,
@@ -258,7 +262,7 @@ impl AuthCircuitBreaker {
         change
     }
 
-    /// The probe proved the key good.
+    /// Reports that the probe proved the key valid.
     pub(super) fn accepted(&self, now: Instant) -> AuthBreakerChange {
         let mut core = self.core();
         let change = core.accepted(now);
@@ -266,7 +270,7 @@ impl AuthCircuitBreaker {
         change
     }
 
-    /// The probe said nothing about the key.
+    /// Reports that the probe showed nothing about the key.
     pub(super) fn inconclusive(&self, now: Instant) {
         self.core().inconclusive(now);
     }
@@ -320,7 +324,7 @@ mod tests {
 
     #[test]
     fn late_refusal_does_not_halt_again() {
-        // Guarantees that answers to attempts older than the cure are ignored.
+        // Guarantees that responses to attempts from before the key was accepted are ignored.
         let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let start = Instant::now();
         let later = start + Duration::from_secs(5);
@@ -332,8 +336,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_one_request_probes_and_dropped_probe_is_replaced() {
-        // Guarantees that while halted one of many gets the role, that dropping it hands it to the
-        // next, and that all go on once it is over.
+        // Guarantees that while sending is halted one of many gets the token, that dropping it
+        // passes it to the next, and that all continue once it is over.
         let halt = AuthCircuitBreaker::new(OnAuthFailure::Retry);
         let now = Instant::now();
         halt.refused(401, now, now, None);

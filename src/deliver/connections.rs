@@ -1,5 +1,5 @@
-//! Knows whether an attempt opened a connection or used a kept one, and when kept ones are not to
-//! be trusted.
+//! Knows whether an attempt opened a connection or reused an idle one, and when idle connections
+//! are not reused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ tokio::task_local! {
     static OPENED: Arc<AtomicBool>;
 }
 
-/// Runs an attempt; says whether it opened a connection.
+/// Runs an attempt; returns whether it opened a connection.
 pub(super) async fn watched<T>(attempt: impl Future<Output = T>) -> (T, bool) {
     let opened = Arc::new(AtomicBool::new(false));
     let done = OPENED.scope(Arc::clone(&opened), attempt).await;
     (done, opened.load(Ordering::Relaxed))
 }
 
-/// Notes that a connection is opened.
+/// Records that a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordConnects;
 
@@ -35,7 +35,7 @@ impl<S> Layer<S> for RecordConnects {
     }
 }
 
-/// A connector that notes its use.
+/// A connector that records its use.
 #[derive(Debug, Clone)]
 pub(super) struct RecordingConnector<S>(S);
 
@@ -55,10 +55,10 @@ impl<S: Service<T>, T> Service<T> for RecordingConnector<S> {
     }
 }
 
-/// After two kept connections were found closed within this time, none is used for as long.
+/// When two idle connections were found closed within this time, none is reused for as long.
 const DISTRUST: Duration = Duration::from_secs(60);
 
-/// Whether kept connections are used.
+/// Whether idle connections are reused.
 #[derive(Debug, Default)]
 pub(super) struct KeptConnections(Mutex<TrustState>);
 
@@ -69,13 +69,14 @@ struct TrustState {
 }
 
 impl KeptConnections {
-    /// A kept connection had been closed by the server.
+    /// Reports that the server had closed an idle connection.
     pub(super) fn closed(&self, now: Instant) {
         let mut found = self.0.lock();
         if found.last_closed.is_some_and(|last| now < last + DISTRUST) {
             if found.distrusted_until.is_none_or(|until| until < now) {
                 tracing::info!(
-                    "the server closes kept connections without notice; each request opens its own"
+                    "the server closes idle connections without notice; for a minute each request \
+                     opens a connection of its own; nothing need be done"
                 );
             }
             found.distrusted_until = Some(now + DISTRUST);
@@ -83,7 +84,7 @@ impl KeptConnections {
         found.last_closed = Some(now);
     }
 
-    /// Whether a kept connection may be used.
+    /// Whether an idle connection may be reused.
     pub(super) fn allows(&self, now: Instant) -> bool {
         let found = self.0.lock();
         found.distrusted_until.is_none_or(|until| until <= now)
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn idle_connections_are_not_reused_after_two_were_closed() {
         // Guarantees that one closed connection changes nothing, that a second one within a minute
-        // does for a minute, and that trust comes back.
+        // stops reuse for a minute, and that reuse begins again.
         let trust = KeptConnections::default();
         let begin = Instant::now();
         trust.closed(begin);

@@ -1,7 +1,11 @@
-//! The wire: one HTTP exchange with User.com's API by way of reqwest.
+//! One HTTP exchange with User.com's API, with reqwest.
 //!
-//! It repeats nothing, follows no redirect and judges no status; it only says what came back. The
-//! invariant: the API key and the URL are in no error, log or `Debug` output.
+//! It repeats nothing, follows no redirect and classifies no status; it only returns what was
+//! received.
+//!
+//! # Invariants
+//!
+//! The API key and the URL are in no error, log line or `Debug` output.
 
 use std::error::Error;
 use std::fmt;
@@ -34,33 +38,33 @@ use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 use crate::redact::ResponseRedactor;
 
-/// The longest text of a foreign error that is passed on, in characters.
+/// The most characters of an error text of another library.
 const MAX_DETAIL: usize = 200;
-/// How long an idle connection is kept. Shorter than servers usually do, so that the race between
-/// their closing it and our using it is rare.
+/// How long an idle connection is kept open. It is shorter than the limit of most servers, so that
+/// few requests use a connection that the server is closing.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// What a transport needs to know.
+/// The settings of a transport.
 #[derive(Clone)]
 pub struct TransportSettings {
     /// The name of the sink, for the log.
     pub sink: String,
-    /// The base URL, up to and with the slash before the path.
+    /// The base URL, including the slash before the path.
     pub base_url: String,
     /// The key sent as `Authorization: Token …`.
     pub api_key: SecretString,
-    /// Pace and patience.
+    /// Rate, concurrency and retries.
     pub request: RequestConfig,
     /// What to do on 401, 402 and 403.
     pub halt: OnAuthFailure,
     /// When a request that always fails is given up.
     pub poison: PoisonPolicy,
-    /// A cheap request that tells, after a 403, whether the key works: then only one route is
-    /// forbidden. Without it every 403 halts.
+    /// A cheap request that shows after a 403 whether the key works; then only one route is
+    /// forbidden. Without it every 403 halts sending.
     pub key_check: Option<Request>,
     /// How long requests wait for a route that is forbidden.
     pub route_closed: Duration,
-    /// The text that tells an operator what to do about this status, for the log.
+    /// Returns what an operator can do about this status, for the log.
     pub cures: fn(u16) -> &'static str,
 }
 
@@ -73,35 +77,34 @@ impl fmt::Debug for TransportSettings {
     }
 }
 
-/// Why a transport cannot be made.
+/// Why a transport cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// The base URL is none.
+    /// The base URL is not valid.
     #[error("the endpoint is no usable base url: {why}")]
     BaseUrl {
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The key holds characters no header may hold.
+    /// The key contains characters that are not allowed in a header.
     #[error("the api key holds characters that cannot be sent")]
     ApiKey,
-    /// The HTTP client cannot be set up (no TLS roots, say).
+    /// The HTTP client cannot be created (for example, there are no TLS roots).
     #[error("the http client cannot be set up: {why}")]
     Client {
-        /// What it says.
+        /// The reason.
         why: String,
     },
 }
 
-/// Carries requests to User.com over HTTP.
+/// Sends requests to User.com over HTTP.
 ///
-/// All clones of an `Arc` of it share one pool, one limit, one pause and one halt. Dropping the
-/// future of [`send`](Transport::send) gives back whatever it held.
+/// All clones of an `Arc` of it share one connection pool, one limit, one pause and one circuit
+/// breaker. Dropping the future of [`send`](Transport::send) returns everything that it held.
 ///
-/// About [`Attempts::failed`]: it is reset by a final answer and by
-/// [`SendError::GivenUp`]; after [`SendError::Ambiguous`] it stands, so that asking again goes on
-/// with the next backoff, and is [given up](SendError::GivenUp) without an attempt once
-/// `retry_attempts` are used up.
+/// [`Attempts::failed`] is reset by a final response and by [`SendError::GivenUp`]. After
+/// [`SendError::Ambiguous`] it is kept, so that the next call continues with the next backoff, and
+/// is [given up](SendError::GivenUp) without an attempt once `retry_attempts` are used up.
 pub struct HttpTransport {
     dispatcher: RequestDispatcher<HttpAttemptTransport>,
 }
@@ -113,8 +116,8 @@ impl fmt::Debug for HttpTransport {
 }
 
 impl HttpTransport {
-    /// Sets up the client. Nothing is sent. Once `stop` is cancelled every waiting request ends with
-    /// [`SendError::Stopped`]; one on the wire may finish within its timeout.
+    /// Creates the client. Nothing is sent. Once `stop` is cancelled every waiting request ends
+    /// with [`SendError::Stopped`]; a request in flight may finish within its timeout.
     pub fn new(
         settings: TransportSettings,
         observer: Arc<dyn DeliveryObserver>,
@@ -138,17 +141,17 @@ impl HttpTransport {
         Ok(Self { dispatcher })
     }
 
-    /// What was learned of the server's quota; `None` while it is being found out.
+    /// The estimated quota of the server; `None` while it is not known.
     pub fn learned_quota(&self) -> Option<LearnedQuota> {
         self.dispatcher.learned_quota()
     }
 
-    /// Begins with what was learned of the quota before. Only before the first request.
+    /// Starts with an earlier estimate of the quota. Call it only before the first request.
     pub fn restore_quota(&self, learned: LearnedQuota) {
         self.dispatcher.restore_quota(learned);
     }
 
-    /// Whether sending is halted, and every change of it: for `/ready`.
+    /// Whether sending is halted, and every change of that: for `/ready`.
     pub fn halted(&self) -> watch::Receiver<AuthBreakerState> {
         self.dispatcher.halted()
     }
@@ -178,11 +181,11 @@ impl Transport for HttpTransport {
     }
 }
 
-/// Two clients and where they send to.
+/// Two clients and the base URL.
 pub(super) struct HttpAttemptTransport {
-    /// Keeps connections.
+    /// Reuses connections.
     client: Client,
-    /// Opens one for each request.
+    /// Opens a connection for each request.
     fresh: Client,
     trust: KeptConnections,
     base: String,
@@ -214,8 +217,8 @@ impl HttpAttemptTransport {
                 .pool_max_idle_per_host(kept)
                 .connector_layer(RecordConnects)
                 .timeout(timeout)
-                // Shorter than the whole, so that a connect that hangs is known to have sent
-                // nothing.
+                // Shorter than the timeout of the request, so that it is known that a connection
+                // attempt that hangs has sent nothing.
                 .connect_timeout((timeout * 3 / 4).min(Duration::from_secs(10)))
                 .build()
                 .map_err(|error| TransportError::Client { why: root_cause(&error.without_url()) })
@@ -229,8 +232,8 @@ impl HttpAttemptTransport {
         })
     }
 
-    /// The URL of a request, or `None` if parsing would change its path: WHATWG rules fold `.` and
-    /// `..` segments, percent-encoded ones too, and what an id says must not choose the endpoint.
+    /// The URL of a request, or `None` if parsing would change its path: WHATWG rules resolve `.`
+    /// and `..` segments, also percent-encoded ones, and an id must not choose the endpoint.
     fn url(&self, path: &str) -> Option<Url> {
         let joined = format!("{}{path}", self.base);
         let url = Url::parse(&joined).ok()?;
@@ -250,7 +253,7 @@ fn headers(api_key: &SecretString) -> Result<HeaderMap, TransportError> {
     ]))
 }
 
-/// The base URL as it will be joined: normalised once, ending in a slash.
+/// The base URL to which paths are appended: normalized once, ending in a slash.
 fn base_url(text: &str) -> Result<String, TransportError> {
     let wrong = |why: &str| TransportError::BaseUrl { why: why.to_owned() };
     let url = Url::parse(text.trim())
@@ -309,7 +312,7 @@ impl AttemptTransport for HttpAttemptTransport {
 }
 
 impl HttpAttemptTransport {
-    /// An answer without the API key. What a success holds is used and not shown.
+    /// A response without the API key. The body of a success is used and not shown.
     fn covered(&self, attempt: Attempt) -> Attempt {
         let cover = |body| match body {
             Ok(body) => Ok(self.redactor.apply(body)),
@@ -329,8 +332,8 @@ impl HttpAttemptTransport {
     }
 }
 
-/// The answer to a request whose path would reach another endpoint than it names: what the server
-/// would say to a malformed one, without asking it.
+/// The response to a request whose path would reach another endpoint than it names: what the server
+/// would answer to a malformed request, without sending it.
 fn unsendable() -> Attempt {
     Attempt::Answer {
         status: 400,
@@ -375,8 +378,9 @@ fn media(content_type: &str) -> Media {
     }
 }
 
-/// What an error without an answer means. Only a failure to connect is known to have sent nothing;
-/// a pooled connection that the server closed just now looks like one it closed after reading.
+/// Classifies an error without a response. Only a failure to connect proves that nothing was sent;
+/// a pooled connection that the server closed just now gives the same error as one that it closed
+/// after reading.
 fn lost(error: &reqwest::Error) -> Attempt {
     if error.is_connect() || error.is_builder() {
         Attempt::NotSent { detail: root_cause(error) }
@@ -387,7 +391,7 @@ fn lost(error: &reqwest::Error) -> Attempt {
     }
 }
 
-/// The innermost error's text, escaped and shortened. The outer ones name the URL.
+/// The text of the innermost error, escaped and truncated. The outer ones contain the URL.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -416,7 +420,7 @@ mod tests {
 
     #[test]
     fn path_is_sent_unchanged_or_rejected() {
-        // Guarantees that no id's encoding is changed and that no id climbs out of its segment.
+        // Guarantees that no id's encoding is changed and that no id leaves its segment.
         let transport = transport("https://acme.user.com/api/public").unwrap();
         for path in ["users/", "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/", "u/?email=a%40b%2Bc"]
         {

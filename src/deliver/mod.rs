@@ -1,8 +1,9 @@
-//! Delivery: how requests get through, whatever the server does.
+//! Delivery: sends requests until there is a final response, whatever the server does.
 //!
-//! [`HttpTransport`] is a thin shell around pure parts: [`outcome`] judges an attempt, [`retry`]
-//! says how long to wait, [`rate`] and [`quota`] when the next may start, [`concurrency`] how many
-//! run at once, [`pause`] and `halt` when none may. It knows requests, not what they mean.
+//! [`HttpTransport`] combines parts without I/O: [`outcome`] classifies an attempt, [`retry`]
+//! decides how long to wait, [`rate`] and [`quota`] when the next attempt may start,
+//! [`concurrency`] how many run at once, [`pause`] and [`auth`] when none may. Delivery knows
+//! requests, not their meaning.
 
 mod admission;
 pub mod auth;

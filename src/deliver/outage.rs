@@ -1,7 +1,8 @@
-//! Outages: from the first of attempts that all fail to the first that shows that the API works.
-//! Pure; the dispatcher reports every attempt.
+//! Detects outages: from the first of attempts that all fail to the first that shows that the API
+//! works. The dispatcher reports every attempt; the time is an argument.
 //!
 //! # Invariants
+//!
 //! Every outage that began ends once, and one that has not lasted [`MIN_LENGTH`] is not reported.
 //! The reasons are bounded: a status or one of a few words.
 
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use super::outcome::{AttemptDisposition, RetryReason};
 
-/// Failures that are over sooner are no outage: single requests fail, and are repeated.
+/// Shorter series of failures are not outages: single requests fail, and are repeated.
 const MIN_LENGTH: Duration = Duration::from_secs(1);
 
-/// One failed attempt is no outage, however long it took.
+/// One failed attempt is not an outage, however long it took.
 const MIN_FAILURES: u64 = 2;
 
 /// An outage, so far.
@@ -25,7 +26,7 @@ pub struct OutageReport {
     pub length: Duration,
     /// Failed attempts.
     pub failures: u64,
-    /// The same by what the attempt met: `status 503`.
+    /// The same by reason: `status 503`.
     pub by_reason: BTreeMap<String, u64>,
 }
 
@@ -118,7 +119,7 @@ impl OutageDetector {
     fn worked(&mut self, started: Instant, now: Instant) -> Option<OutageChange> {
         self.worked = self.worked.max(Some(now));
         let failing = self.failing.as_ref()?;
-        // Begun before the outage was: it shows nothing about the present.
+        // It started before the outage: it shows nothing about the present.
         if failing.reported && started < failing.since {
             return None;
         }

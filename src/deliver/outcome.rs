@@ -1,7 +1,11 @@
-//! What one attempt means: a pure verdict on what came back, or did not.
+//! Classifies the result of one attempt: what was received, or why nothing was.
 //!
-//! It decides nothing about waiting and knows no socket. The invariant: a request that
-//! [counts](Idempotency::NonIdempotent) is never called safe to repeat after it may have taken effect.
+//! It decides no wait and does no I/O.
+//!
+//! # Invariants
+//!
+//! A request that [counts](Idempotency::NonIdempotent) is never classified as safe to repeat after
+//! it may have taken effect.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,28 +16,28 @@ use bytes::Bytes;
 use super::quota::RateLimitHeaders;
 use super::request::Idempotency;
 
-/// What one attempt brought back.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
-    /// No connection: the request never left.
+    /// No connection: the request was not sent.
     NotSent {
-        /// What the connector said, escaped for logs.
+        /// The error, escaped for logs.
         detail: String,
     },
-    /// The request may have left, and no answer came in time.
+    /// The request may have been sent, and no response arrived in time.
     TimedOut,
-    /// The request may have left, and the connection ended or spoke something else than HTTP.
+    /// The request may have been sent, and the connection ended or the response was not HTTP.
     ConnectionLost {
-        /// What the connection said, escaped for logs.
+        /// The error, escaped for logs.
         detail: String,
     },
-    /// The request was written to a connection that had been used before, and that connection
-    /// ended before the first byte of an answer: most likely the server had closed it already.
+    /// The request was written to a reused connection that ended before the first byte of a
+    /// response: most likely the server had closed it already.
     Stale {
-        /// What the connection said, escaped for logs.
+        /// The error, escaped for logs.
         detail: String,
     },
-    /// A status line came.
+    /// A status line was received.
     Answer {
         /// The HTTP status.
         status: u16,
@@ -41,24 +45,24 @@ pub enum Attempt {
         retry_after: Option<String>,
         /// What other headers say about a quota.
         limits: RateLimitHeaders,
-        /// What the `Content-Type` header says.
+        /// The media type of `Content-Type`.
         media: Media,
-        /// The whole body, or [`BrokenBody`] when it did not arrive whole.
+        /// The complete body, or why it is incomplete.
         body: Result<Bytes, BrokenBody>,
     },
 }
 
-/// What an answer says it is.
+/// The media type of a response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Media {
     /// A web page: `text/html` or `application/xhtml+xml`.
     Html,
-    /// Anything else, or nothing.
+    /// Any other type, or none.
     #[default]
     Other,
 }
 
-/// Why a body did not arrive whole.
+/// Why a body is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokenBody {
     /// It ended before its announced end, took longer than the timeout, or cannot be decoded.
@@ -70,36 +74,36 @@ pub enum BrokenBody {
     },
 }
 
-/// The verdict on one attempt.
+/// The classification of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptDisposition {
-    /// A 2xx that stands.
+    /// A success.
     Delivered,
-    /// Not now; another attempt may do better.
+    /// Not now; another attempt may succeed.
     Retry {
-        /// What happened.
+        /// The reason.
         why: RetryReason,
-        /// How long the server asked to be left alone, clamped.
+        /// The wait that the server asked for, clamped.
         after: Option<Duration>,
         /// Whether the request may have taken effect.
         side_effect: SideEffect,
     },
-    /// A final answer that is no success; the status will not change by asking again.
+    /// A final response that is not a success; a retry would not change the status.
     Reject {
         /// The HTTP status.
         status: u16,
     },
-    /// The account refuses: nothing else needs to be tried until that is cured.
+    /// The account refuses all requests: no other request needs to be tried until that is solved.
     Halt {
         /// 401 (the key), 402 (the account is not paid) or 403 (the key or the domain).
         status: u16,
     },
 }
 
-/// What became of a request that has to be repeated.
+/// The effect of a request that has to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SideEffect {
-    /// It did not take effect, or repeating it does no harm.
+    /// It did not take effect, or may be repeated without harm.
     None,
     /// It counts, and may have taken effect.
     Possible,
@@ -114,17 +118,17 @@ pub enum RetryReason {
     Timeout,
     /// The connection ended early, or the answer was not HTTP.
     Cut(String),
-    /// A connection that was kept from an earlier request ended before an answer.
+    /// A reused connection ended before a response.
     Stale(String),
-    /// A success whose body was lost on the way.
+    /// A success whose body was lost.
     BrokenBody,
     /// A body that is longer than the limit.
     TooLarge,
-    /// The answer is not from the API: a web page or a redirect, with this status.
+    /// The response is not from the API: a web page or a redirect, with this status.
     NotTheApi(u16),
     /// The API key works, but the server refuses this route with this status.
     Forbidden(u16),
-    /// A status that asks for another try.
+    /// A status that may change by a retry.
     Status(u16),
 }
 
@@ -143,8 +147,8 @@ impl RetryReason {
         }
     }
 
-    /// Whether it says something about this very request: the server had it in hand. A throttle or
-    /// a failed connection says nothing.
+    /// Whether it says something about this request: the server processed it. A throttle or a
+    /// failed connection says nothing.
     pub fn concerns_request(&self) -> bool {
         !matches!(self, Self::Connect(_) | Self::Stale(_) | Self::Status(429))
     }
@@ -200,27 +204,28 @@ const A_PAGE: &str = "the answer is a web page, not an answer of the API: check 
 const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: check the host in \
      `endpoint`, or add the certificate's authority to the trusted ones of this system";
 
-/// Judges one attempt.
+/// Classifies one attempt.
 ///
-/// * No connection: always repeatable, nothing left this machine.
-/// * Timeout, cut connection, garbage instead of HTTP: the request may have arrived. A kept
-///   connection that the server closed just as it was used looks the same and is treated the same.
-/// * 408, 429 and any 5xx except 501 may come after the effect: a 500 from the code that runs after
-///   the insert, a 502 or 504 from a gateway that stopped waiting, a 429 or 503 from a proxy that
-///   counts a request after it was carried out. They leave the side effect of a request that counts
+/// * No connection: always repeatable, nothing was sent.
+/// * Timeout, cut connection, a response that is not HTTP: the request may have arrived. A reused
+///   connection that the server closed just then cannot be distinguished and is treated the same.
+/// * 408, 429 and any 5xx except 501 may come after the effect: a 500 from code that runs after the
+///   insert, a 502 or 504 from a gateway that stopped waiting, a 429 or 503 from a proxy that
+///   counts a request after it was carried out. The effect of a request that counts is then
 ///   unknown.
-/// * 401, 402 and 403: [`AttemptDisposition::Halt`]. After a 403 the caller may find out that only one route
-///   is meant.
-/// * A redirect, a web page with 2xx or 4xx, 407 (a proxy's) and statuses HTTP does not know are
-///   not the API's: a login page of the network, a firewall, a gateway in maintenance. They prove
-///   nothing about the request nor about the key; the request is as after a cut connection.
-/// * Any other 2xx stands, one without a body and one whose body is not JSON too. If the body does
-///   not arrive whole, a safe request is repeated, for its sender may need the body; one that
-///   counts is delivered with an empty body, because the status line proves the effect and asking
-///   again would double it.
+/// * 401, 402 and 403: [`AttemptDisposition::Halt`]. After a 403 the caller may find out that only
+///   one route is refused.
+/// * A redirect, a web page with 2xx or 4xx, 407 (from a proxy) and statuses that HTTP does not
+///   define are not from the API: a login page of the network, a firewall, a gateway in
+///   maintenance. They prove nothing about the request nor about the key; the request is treated as
+///   after a cut connection.
+/// * Any other 2xx is a success, also one without a body and one whose body is not JSON. If the
+///   body is incomplete, a safe request is repeated, because its caller may need the body; one that
+///   counts is delivered with an empty body, because the status line proves the effect and a
+///   repetition would double it.
 /// * Everything else is final.
 ///
-/// `longest` clamps `Retry-After`; `now` turns a date into a span.
+/// `longest` clamps `Retry-After`; `now` converts a date to a duration.
 pub fn classify(
     attempt: &Attempt,
     idempotency: Idempotency,

@@ -1,13 +1,16 @@
-//! The gate: one pause for the whole sink.
+//! One pause for the whole sink (the gate).
 //!
-//! A pause is a moment, not a count: a later one extends it, and everyone waits
-//! for the same. It does not decide who goes first afterwards. The invariant: the gate never opens
-//! before the latest moment asked for.
+//! A pause is a point in time, not a count: a later one extends it, and all attempts wait for the
+//! same one. The order in which they continue is decided elsewhere.
+//!
+//! # Invariants
+//!
+//! The gate never opens before the latest requested time.
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
-/// Until when nothing starts. Pure.
+/// The time until which nothing starts, without waiting.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PauseUntil {
     until: Option<Instant>,
@@ -23,7 +26,7 @@ impl PauseUntil {
         grew
     }
 
-    /// The moment to wait for, if it is still to come.
+    /// The time to wait for, if it is in the future.
     pub fn waiting(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
@@ -40,7 +43,7 @@ impl BackpressureGate {
         self.pause.lock()
     }
 
-    /// Closes the gate until then, or leaves it closed for longer. Returns whether that made the
+    /// Closes the gate until `until`, or leaves it closed for longer. Returns whether that made the
     /// pause longer.
     pub fn pause_until(&self, until: Instant) -> bool {
         self.pause().extend(until)
@@ -56,7 +59,7 @@ impl BackpressureGate {
         loop {
             let waiting = self.pause().waiting(Instant::now());
             match waiting {
-                // It may have been extended meanwhile: look again.
+                // The pause may have been extended meanwhile: check again.
                 Some(until) => sleep_until(until).await,
                 None => return,
             }

@@ -1,13 +1,15 @@
-//! Poison: a request that always fails, while the server serves others. Tells it from an outage.
+//! Distinguishes poison, a request that always fails while the server accepts others, from an
+//! outage.
 //!
-//! Pure: time and the server's successes are handed in. A request is poison when it has failed
+//! The time and the server's successes are arguments. A request is poison when it has failed
 //! [`PoisonPolicy::attempts`] times over at least [`PoisonPolicy::least`], and
-//! * other requests of its route succeeded again and again between its failures; or
+//! * other requests of its route succeeded repeatedly between its failures; or
 //! * one succeeded no earlier than `SLACK` before its first failure, the server answered other
 //!   routes between its failures, and hardly any other request of its route fails.
 //!
 //! # Invariants
-//! While no request succeeds, nothing is poison.
+//!
+//! While no request succeeds, no request is poison.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,28 +20,28 @@ use tokio::time::Instant;
 use super::request::{ApiReply, Method};
 
 /// How long before the first failure a success of the same route still counts: requests of several
-/// users are on their way at the same time.
+/// users are in flight at the same time.
 const SLACK: Duration = Duration::from_secs(10);
 
 /// Failures between which others have to succeed, at most.
 const WITNESSED: u32 = 5;
 
-/// Requests of a route that may fail at the same time without looking like an outage of the route.
-const FEW: usize = 2;
+/// Requests of a route that may fail at the same time without this being an outage of the route.
+const MAX_FAILING_ALONE: usize = 2;
 
-/// After so many times [`PoisonPolicy::least`], a run to the end no longer takes many failing
-/// requests of a route for an outage while the server answers everything else.
-const MANY_PATIENCE: u32 = 5;
+/// After this many times [`PoisonPolicy::least`], a run to the end no longer treats many failing
+/// requests of a route as an outage while the server answers all other routes.
+const OUTAGE_FACTOR: u32 = 5;
 
-/// Requests of one op that are watched at most.
+/// The most requests of one op that are tracked.
 const WATCHED: usize = 4;
 
-/// When a request counts as poison.
+/// When a request is poison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoisonPolicy {
-    /// Failures it takes; 0 = never.
+    /// Failures that are necessary; 0 = a request is never poison.
     pub attempts: u32,
-    /// The least time from the first failure.
+    /// The shortest time since the first failure.
     pub least: Duration,
     /// What the run waits for.
     pub run: RunMode,
@@ -48,9 +50,9 @@ pub struct PoisonPolicy {
 /// What a run waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMode {
-    /// Nothing: it goes on.
+    /// For nothing: it runs until it is stopped.
     Service,
-    /// Its end, `--once`.
+    /// For the end of its input (`--once`).
     ToTheEnd,
 }
 
@@ -60,7 +62,7 @@ impl Default for PoisonPolicy {
     }
 }
 
-/// What is known of the successes of the server when an attempt has failed.
+/// The successes of the server when an attempt failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecentSuccesses {
     /// Successes of the same method and route so far.
@@ -75,8 +77,8 @@ pub struct RecentSuccesses {
 #[derive(Debug, Default)]
 pub struct FailureHistory(Vec<RouteFailure>);
 
-/// Counts the requests of one route that fail at present: each holds a clone. So does the route,
-/// and the caller that asks.
+/// Counts the requests of one route that fail at present: each holds a clone, and so do the route
+/// and the caller.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FailureCount(Arc<()>);
 
@@ -94,9 +96,9 @@ pub(super) struct PoisonEvidence {
     pub(super) failures: u32,
     /// Seconds since it failed first.
     pub(super) secs: u64,
-    /// What the last attempt met.
+    /// The failure of the last attempt.
     pub(super) why: Cow<'static, str>,
-    /// The last answer, if there was one.
+    /// The last response, if there was one.
     pub(super) answer: Option<ApiReply>,
 }
 
@@ -107,11 +109,12 @@ struct RouteFailure {
     first: Instant,
     failures: u32,
     seen: RecentSuccesses,
-    /// Whether a success of the route stands near the first failure or behind it.
+    /// Whether a success of the route is close to the first failure or after it.
     succeeds: bool,
-    /// Failures since whose predecessor others of the route succeeded.
+    /// Failures before which another request of the route succeeded since the previous failure.
     accompanied: u32,
-    /// Failures since whose predecessor the server answered anything well.
+    /// Failures before which the server answered any request successfully since the previous
+    /// failure.
     alive: u32,
     why: Cow<'static, str>,
     answer: Option<ApiReply>,
@@ -128,7 +131,7 @@ impl FailureHistory {
         self.find(method, route).map_or(0, |at| self.0[at].failures)
     }
 
-    /// An attempt failed.
+    /// Records a failed attempt.
     pub(super) fn failed(
         &mut self,
         (method, route): (Method, &'static str),
@@ -167,7 +170,7 @@ impl FailureHistory {
         (trouble.why, trouble.answer) = (why, answer);
     }
 
-    /// A request succeeded. Says whether it had failed before.
+    /// Records that a request succeeded. Returns whether it had failed before.
     pub(super) fn succeeded(&mut self, method: Method, route: &'static str) -> bool {
         let before = self.0.len();
         self.0.retain(|trouble| !(trouble.method == method && trouble.route == route));
@@ -189,8 +192,8 @@ impl FailureHistory {
         }
         let often = policy.attempts.div_ceil(2).clamp(1, WITNESSED);
         let many_are_patient =
-            policy.run == RunMode::ToTheEnd && since >= policy.least * MANY_PATIENCE;
-        let alone = failing.count() <= FEW || many_are_patient;
+            policy.run == RunMode::ToTheEnd && since >= policy.least * OUTAGE_FACTOR;
+        let alone = failing.count() <= MAX_FAILING_ALONE || many_are_patient;
         let proven =
             trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);
         proven.then(|| PoisonEvidence {

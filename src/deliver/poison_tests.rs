@@ -1,4 +1,4 @@
-//! Poison against outages, in made-up time: the pure decision, and through the dispatcher.
+//! Poison against outages, under a paused clock: the pure decision, and through the dispatcher.
 
 use super::*;
 use proptest::prelude::*;
@@ -87,8 +87,8 @@ proptest! {
 
 #[test]
 fn success_resets_failure_count() {
-    // Guarantees that a request which succeeds in the end begins anew, and that requests of another
-    // route are told apart.
+    // Guarantees that a request which succeeds in the end begins again, and that requests of
+    // another route are distinguished.
     let failing = FailureCount::default();
     let mut failure_history = FailureHistory::default();
     let now = Instant::now();

@@ -1,9 +1,11 @@
 //! The client's own rate limit: when the next attempt may start so that no window holds too many.
 //!
-//! It is the generic cell rate algorithm with a tolerance in time instead of a burst in cells; it
-//! knows neither tasks nor queues (the door serves in order of arrival). The
-//! invariant: in no half-open window of `rate_limit_duration` do more than `rate_limit_num`
-//! attempts start.
+//! It is the generic cell rate algorithm with a tolerance in time in place of a burst in cells.
+//! Order of arrival is kept by the admission gate, not here.
+//!
+//! # Invariants
+//!
+//! In no half-open window of `rate_limit_duration` do more than `rate_limit_num` attempts start.
 
 use std::time::Duration;
 
@@ -11,10 +13,10 @@ use tokio::time::Instant;
 
 /// Evenly spaced starts.
 ///
-/// A timer that fires late would cost throughput if each start were spaced from the last one. So
-/// starts are spaced on an ideal timeline, and an attempt may lag behind it by the tolerance
-/// without losing its turn. The tolerance is paid for by a spacing of `(window + tolerance) / num`,
-/// which keeps the invariant exact: 1 % of the window, 20 ms at the most.
+/// If each start were spaced from the last one, a timer that fires late would cost throughput. So
+/// starts are spaced on an ideal timeline, and an attempt may be later than its slot by the
+/// tolerance without losing it. The spacing is `(window + tolerance) / num`, which keeps the
+/// invariant exact; the tolerance is 1 % of the window, at most 20 ms.
 #[derive(Debug, Clone)]
 pub struct GcraLimiter {
     interval: Duration,
@@ -27,7 +29,7 @@ impl GcraLimiter {
     pub fn per_window(num: u32, window: Duration) -> Self {
         let tolerance = (window / 100).min(Duration::from_millis(20));
         let interval = (window + tolerance) / num.max(1);
-        // Integer division rounds down; a nanosecond up keeps the invariant exact.
+        // Integer division rounds down; one nanosecond more keeps the invariant exact.
         Self { interval: interval + Duration::from_nanos(1), tolerance, ideal: None }
     }
 
@@ -39,7 +41,7 @@ impl GcraLimiter {
         spacing
     }
 
-    /// Changes the rate; what has started already stays started.
+    /// Changes the rate; attempts that have started are not affected.
     pub fn set_per_second(&mut self, per_sec: f64) {
         self.interval = Duration::from_secs_f64(1.0 / per_sec.clamp(0.001, 1e6));
     }
@@ -49,10 +51,10 @@ impl GcraLimiter {
         self.ideal.unwrap_or(now)
     }
 
-    /// An attempt starts now. Only to be called when [`ready_at`](Self::ready_at) has come.
+    /// Records that an attempt starts now. Call it only when [`ready_at`](Self::ready_at) has come.
     pub fn take(&mut self, now: Instant) {
         let on_time = match self.ideal {
-            // Late by less than the tolerance: the timeline stays. Later: it starts anew, as far
+            // Late by less than the tolerance: the timeline is kept. Later: it begins again, as far
             // back as the tolerance allows.
             Some(ideal) => match now.checked_sub(self.tolerance) {
                 Some(earliest) => ideal.max(earliest),
@@ -73,7 +75,7 @@ mod tests {
         let mut now = Instant::now();
         let mut starts = Vec::new();
         for delay in delays {
-            // The caller wakes when it is told to, plus what the machine adds.
+            // The caller wakes at the requested time, plus the delay of the machine.
             now = now.max(spacing.ready_at(now)) + Duration::from_micros(*delay);
             spacing.take(now);
             starts.push(now);

@@ -1,8 +1,8 @@
-//! A request and its answer, as plain values.
+//! A request and its response, as plain values.
 
 use bytes::Bytes;
 
-/// The methods the destination uses.
+/// The methods that the destination uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Read.
@@ -27,13 +27,13 @@ impl Method {
     }
 }
 
-/// Whether sending a request twice does harm.
+/// Whether it is harmful to send a request twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Idempotency {
-    /// Twice is as good as once: reads and upserts.
+    /// Not harmful: reads and upserts.
     Idempotent,
-    /// Each arrival counts: events, page views. After an outcome that leaves open whether the
-    /// request was carried out, the dispatcher does not repeat it but says so.
+    /// Each copy counts: events, page views. After an outcome that leaves open whether the request
+    /// was carried out, the dispatcher does not repeat it but reports that.
     NonIdempotent,
 }
 
@@ -42,27 +42,27 @@ pub enum Idempotency {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Path and query behind the base URL, without a leading slash, already percent-encoded.
+    /// Path and query after the base URL, without a leading slash, percent-encoded.
     pub path: String,
     /// The path's pattern, for metrics: `users-by-id/:id/events/`.
     pub route: &'static str,
     /// JSON body.
     pub body: Option<Bytes>,
-    /// Whether it may be repeated blindly.
+    /// Whether it may be repeated after an unknown outcome.
     pub idempotency: Idempotency,
-    /// What the sender needs of the answer.
+    /// What the caller needs of the response.
     pub expects: Expects,
 }
 
-/// The most of an answer's body that is read unless a request says otherwise, in bytes.
+/// The most bytes of a response's body that are read unless a request sets another limit.
 pub const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// What the sender of a request needs of the answer.
+/// What the caller of a request needs of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expects {
-    /// The longest body that is read, in bytes. A longer one counts as cut.
+    /// The longest body that is read, in bytes. A longer one counts as truncated.
     pub max_body: usize,
-    /// How much depends on the answer.
+    /// How important the response is.
     pub need: Need,
 }
 
@@ -72,29 +72,29 @@ impl Default for Expects {
     }
 }
 
-/// How much depends on an answer.
+/// How important a response is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing goes on without it.
+    /// The op cannot continue without it.
     #[default]
     Required,
-    /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
-    /// few times and then handed back; a route that is forbidden is handed back at once.
+    /// The caller can do without it, for example a look-up. A web page in place of a response is
+    /// requested again a few times and then returned; a refusal of the route is returned at once.
     Optional,
-    /// Nothing goes on without it, but a 403 is an answer too: it may mean that the work was done
-    /// before. It is handed back once it is known that the key works.
+    /// The op cannot continue without it, but a 403 is a response too: the work may have been done
+    /// before. It is returned once it is known that the key works.
     EvenForbidden,
-    /// It finds out whether the API is there and the key is good: whatever answer comes is handed
-    /// back, or halts.
+    /// It checks whether the API is there and the key is valid: every response is returned, or
+    /// halts the sink.
     FirstContact,
 }
 
-/// A final answer: 2xx, or a 4xx that will not change by asking again.
+/// A final response: 2xx, or a 4xx that will not change by a retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiReply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, cut at the transport's size limit.
+    /// The body, truncated at the request's limit.
     pub body: Bytes,
 }
 

@@ -1,8 +1,11 @@
-//! How long to wait before the next attempt: exponential backoff with full jitter, and a budget
-//! that all requests share.
+//! How long to wait before the next attempt: exponential backoff with full jitter, and a retry
+//! budget that all requests share.
 //!
-//! Pure: time and randomness are handed in. The invariant: the budget makes waits longer, it never
-//! forbids a retry.
+//! Time and randomness are arguments.
+//!
+//! # Invariants
+//!
+//! The budget makes waits longer; it never forbids a retry.
 
 use std::time::Duration;
 
@@ -12,14 +15,14 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::config::sink::RequestConfig;
 
-/// When to try again, and when not to.
+/// When to send a request again, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The ceiling of the first wait.
     pub initial: Duration,
     /// The ceiling of every wait.
     pub longest: Duration,
-    /// How many repeats are allowed; `None` = any number.
+    /// How many retries are allowed; `None` = any number.
     pub repeats: Option<u32>,
 }
 
@@ -33,18 +36,19 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether so many failures in a row use up the repeats.
+    /// Whether this many failures in a row use up the retries.
     pub fn exhausted(&self, failed: u32) -> bool {
         self.repeats.is_some_and(|repeats| failed > repeats)
     }
 
-    /// The longest the wait after this many failures may be: `initial` doubled for every failure
-    /// but the first, never above `longest`.
+    /// The longest wait after this many failures: `initial` doubled for every failure but the
+    /// first, never above `longest`.
     pub fn ceiling(&self, failed: u32) -> Duration {
         Backoff::new(self.initial, self.longest).after(failed)
     }
 
-    /// Full jitter: anything up to the ceiling, so that failures that came together part again.
+    /// Full jitter: a random wait up to the ceiling, so that requests that failed together are not
+    /// sent again together.
     pub fn backoff(&self, failed: u32, rng: &mut impl Rng) -> Duration {
         self.ceiling(failed).mul_f64(rng.random::<f64>())
     }
@@ -52,9 +56,9 @@ impl RetryPolicy {
 
 /// Retries as a share of traffic: a token bucket that first attempts fill.
 ///
-/// A retry takes a token. When there is none it is told how long it will be until its own is
-/// there, so a server that is down sees [`FLOOR_PER_SEC`](Self::FLOOR_PER_SEC) retries a second
-/// instead of every lane's own idea of patience.
+/// A retry takes a token. If there is none, it waits until its token is there, so a server that is
+/// down receives [`FLOOR_PER_SEC`](Self::FLOOR_PER_SEC) retries a second, however many requests
+/// wait.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     tokens: f64,
@@ -67,10 +71,11 @@ impl RetryBudget {
     pub const SHARE: f64 = 0.2;
     /// Retries a second that need not be earned.
     pub const FLOOR_PER_SEC: f64 = 10.0;
-    /// Retries that can be saved up.
+    /// Retries that can be saved.
     pub const SAVED: f64 = 100.0;
 
-    /// A budget with one second's floor in it; no wait it asks for is longer than `longest`.
+    /// A budget with the floor of one second in it; no wait that it returns is longer than
+    /// `longest`.
     pub fn new(now: Instant, longest: Duration) -> Self {
         Self { tokens: Self::FLOOR_PER_SEC, refilled: now, longest }
     }
@@ -81,14 +86,14 @@ impl RetryBudget {
         self.tokens = (self.tokens + elapsed * Self::FLOOR_PER_SEC).min(Self::SAVED);
     }
 
-    /// A first attempt was made.
+    /// Records a first attempt.
     pub fn earn(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = (self.tokens + Self::SHARE).min(Self::SAVED);
     }
 
-    /// Takes a retry out of the budget and says how long it has to wait for it, on top of nothing:
-    /// zero while the budget lasts.
+    /// Takes a retry out of the budget and returns how long it has to wait for it: zero while the
+    /// budget lasts.
     pub fn spend(&mut self, now: Instant) -> Duration {
         self.refill(now);
         // Debt is capped, so a long outage does not slow later traffic.
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn zero_attempts_means_no_limit() {
-        // Guarantees that retry_attempts = 0 never gives up and n allows exactly n repeats.
+        // Guarantees that retry_attempts = 0 never gives up and n allows exactly n retries.
         let unlimited = RetryPolicy::new(&RequestConfig::default());
         assert!(!unlimited.exhausted(u32::MAX));
         assert!(!policy(Some(3)).exhausted(3));
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn retries_up_to_a_fifth_of_traffic_are_not_delayed() {
-        // Guarantees that ordinary trouble is not slowed down.
+        // Guarantees that occasional failures are not slowed down.
         let mut now = Instant::now();
         let mut budget = RetryBudget::new(now, Duration::from_secs(60));
         for n in 0..10_000 {

@@ -1,9 +1,11 @@
 //! What is known of each route: its successes, how many of its requests fail at present, and
 //! whether it is closed because the server forbids it although the API key works.
 //!
-//! Decides without waiting; time is handed in. A route is a method and a path's pattern.
+//! It decides without waiting; the time is an argument. A route is a method and the pattern of a
+//! path.
 //!
 //! # Invariants
+//!
 //! A closed route lets at most one attempt through per wait. A success opens it.
 
 use std::collections::HashMap;
@@ -21,16 +23,16 @@ use crate::backoff::Backoff;
 const FIRST_TRIAL_WAIT: Duration = Duration::from_secs(1);
 const MAX_TRIAL_WAIT: Duration = Duration::from_secs(30);
 
-/// How often a request that waits for a suspected route checks it again.
+/// How often a request that waits for a route under suspicion checks it again.
 const SUSPICION_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Refusals in a row that close a route that has worked before: fewer may concern single records.
 const MIN_REFUSALS_IN_A_ROW: u32 = 3;
 
-/// How long a success of anybody proves that the server lives.
+/// How long a success of any request proves that the server works.
 const ALIVE_WINDOW: Duration = Duration::from_secs(30);
 
-/// Names a route.
+/// Identifies a route.
 pub(super) type RouteKey = (Method, &'static str);
 
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ struct RouteRecord {
     failing: FailureCount,
     refused_in_a_row: u32,
     closed: Option<ClosedRoute>,
-    /// Refusals of which it is being found out whether they mean the route.
+    /// Refusals for which it is not known yet whether the server refuses the whole route.
     suspicions: usize,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct RouteTable {
 pub(super) enum RouteState {
     /// It may.
     Open,
-    /// It is closed, and this attempt tries whether it still is.
+    /// It is closed, and this attempt tests whether it still is.
     Trial,
     /// Not before `until`.
     Closed {
@@ -125,13 +127,14 @@ impl RouteTable {
         }
     }
 
-    /// A request was refused; until the guard is dropped nothing more is sent on its route.
+    /// Reports that a request was refused; until the guard is dropped nothing more is sent on its
+    /// route.
     pub(super) fn suspect(&self, key: RouteKey) -> SuspectedRoute<'_> {
         self.all().routes.entry(key).or_default().suspicions += 1;
         SuspectedRoute { routes: self, key }
     }
 
-    /// Whether nothing may be sent on a route but by the attempt that tries it.
+    /// Whether only the attempt that tests a route may be sent on it.
     pub(super) fn is_shut(&self, key: RouteKey) -> bool {
         let all = self.all();
         all.routes.get(&key).is_some_and(|route| route.closed.is_some() || route.suspicions > 0)
@@ -147,7 +150,7 @@ impl RouteTable {
         self.all().routes.get(&key).is_some_and(|route| route.closed.is_some())
     }
 
-    /// The server answered a request of this route as its API does.
+    /// Reports that the server answered a request of this route as its API does.
     pub(super) fn succeeded(&self, key: RouteKey, now: Instant) -> RouteChange {
         let mut all = self.all();
         all.successes += 1;
@@ -167,7 +170,7 @@ impl RouteTable {
         }
     }
 
-    /// The server forbade a request of this route, and the key works.
+    /// Reports that the server refused a request of this route although the key works.
     pub(super) fn forbidden(&self, key: RouteKey, status: u16, now: Instant) -> RouteChange {
         let mut all = self.all();
         let route = all.routes.entry(key).or_default();
@@ -196,18 +199,18 @@ impl RouteTable {
         (witness, route.failing.clone())
     }
 
-    /// When the server last answered anything as its API does.
+    /// When the server last answered any request as its API does.
     pub(super) fn last_success(&self) -> Option<Instant> {
         self.all().last_success
     }
 
-    /// Whether it did so lately.
+    /// Whether it did so recently.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
         self.last_success().is_some_and(|last| last + ALIVE_WINDOW > now)
     }
 }
 
-/// It is being found out whether a refusal means the route.
+/// While it is being tested whether a refusal concerns the whole route.
 #[derive(Debug)]
 pub(super) struct SuspectedRoute<'a> {
     routes: &'a RouteTable,

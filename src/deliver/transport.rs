@@ -1,4 +1,4 @@
-//! How requests are sent: the trait of whatever sends them, and why there may be no answer.
+//! How requests are sent: the trait of what sends them, and why there may be no response.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,27 +11,29 @@ use super::poison::FailureHistory;
 use super::request::{ApiReply, Method, Request};
 use super::subject::Subject;
 
-/// Why there is no final answer.
+/// Why there is no final response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// A request that [counts](super::Idempotency::NonIdempotent) may or may not have been carried out. The dispatcher
-    /// has already waited its backoff; the caller may look, and send again.
+    /// A request that [counts](super::Idempotency::NonIdempotent) may or may not have been carried
+    /// out. The dispatcher has already waited its backoff; the caller may look it up and send it
+    /// again.
     #[error("the request may have been carried out: {why}")]
     Ambiguous {
         /// What happened (timeout, connection reset).
         why: Cow<'static, str>,
-        /// Whether the server said that it did not carry the request out.
+        /// Whether the server said that it did not carry out the request.
         denial: Denial,
     },
-    /// `retry_attempts` are used up. The record is not rejected: its source or buffer keeps it.
+    /// `retry_attempts` are used up. The record is not rejected: its source or buffer holds it.
     #[error("gave up after {attempts} attempts: {why}")]
     GivenUp {
         /// How often it was tried.
         attempts: u32,
-        /// What the last attempt met.
+        /// The failure of the last attempt.
         why: Cow<'static, str>,
     },
-    /// 401, 402 or 403 while the dispatcher was told not to wait for a cure (`run --once`).
+    /// 401, 402 or 403, and the dispatcher does not wait until the key is accepted again (`run
+    /// --once`).
     #[error("refused with status {status}")]
     Refused {
         /// 401, 402 or 403.
@@ -50,7 +52,7 @@ pub enum SendError {
         /// For how long.
         secs: u64,
     },
-    /// This request failed `delivery.poison_attempts` times over, while others succeeded.
+    /// This request failed `delivery.poison_attempts` times while others succeeded.
     #[error("{} {route} failed {failures} times in {secs} s while other requests succeeded; last: {why}", .method.as_str())]
     Poison {
         /// The method.
@@ -59,11 +61,11 @@ pub enum SendError {
         route: &'static str,
         /// How often it failed.
         failures: u32,
-        /// How long ago it failed first, in seconds.
+        /// Seconds since it failed first.
         secs: u64,
-        /// What the last attempt met.
+        /// The failure of the last attempt.
         why: Cow<'static, str>,
-        /// The last answer, if there was one.
+        /// The last response, if there was one.
         answer: Option<ApiReply>,
     },
     /// The process is stopping.
@@ -71,30 +73,31 @@ pub enum SendError {
     Stopped,
 }
 
-/// Whether the server said that it did not carry a request out.
+/// Whether the server said that it did not carry out a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// It said nothing of the kind.
+    /// It did not say so.
     None,
-    /// It answered 429: too many requests. As a rule a request is counted before it is carried out.
+    /// It answered 429: too many requests. Servers usually count a request before they carry it
+    /// out.
     TooMany,
 }
 
-/// How often one op has been tried, over all the requests it takes.
+/// The attempts of one op, over all its requests.
 #[derive(Debug, Default)]
 pub struct Attempts {
     /// HTTP requests sent for this op so far, retries included.
     pub sent: u32,
-    /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
+    /// Failed attempts in a row of the current request; determines backoff and `retry_attempts`.
     pub failed: u32,
     /// When the first of them ended.
     pub failing_since: Option<Instant>,
-    /// Names the op in logs: which user, which record.
+    /// Identifies the op in logs: which user, which record.
     pub subject: Option<Arc<Subject>>,
-    /// What has failed of it, for telling a request that can never succeed from an outage. It
-    /// outlives an op that is given up and tried again.
+    /// Its failures, to distinguish a request that can never succeed from an outage. They are kept
+    /// when the op is given up and tried again.
     pub failure_history: FailureHistory,
-    /// Told whether the op waits because requests of its own fail.
+    /// Notified of whether the op waits because its own requests fail.
     pub stalled: Stalled,
 }
 
@@ -105,12 +108,12 @@ impl Attempts {
     }
 }
 
-/// Whether an op waits because requests of its own fail, for the code that counts such ops.
+/// Whether an op waits because its own requests fail, for the code that counts such ops.
 #[derive(Debug, Clone, Default)]
 pub struct Stalled(Arc<AtomicBool>);
 
 impl Stalled {
-    /// Whether it does.
+    /// The current value.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -119,38 +122,40 @@ impl Stalled {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
-/// Is asked before a request that [counts](super::Idempotency::NonIdempotent) leaves, so that it can be noted durably
-/// that the request may have been sent.
+/// Called before a request that [counts](super::Idempotency::NonIdempotent) is sent, so that the
+/// mark "may have been sent" is stored first.
 #[async_trait]
 pub trait BeforeSend: Send + Sync {
-    /// Called before each attempt, while the request already has its place among the requests in
-    /// flight. The request leaves only after this has returned.
+    /// Called before each attempt, when the request already has its position among the requests in
+    /// flight. The request is sent only after this has returned.
     ///
     /// # Errors
-    /// [`SendError::Stopped`] where the note could not be made until the process stopped; then the
-    /// request does not leave.
+    ///
+    /// [`SendError::Stopped`] if the mark could not be stored until the process stopped; then the
+    /// request is not sent.
     async fn before_send(&self) -> Result<(), SendError>;
 
-    /// The attempt ended before anything was sent: there was no connection.
+    /// Reports that the attempt ended before anything was sent: there was no connection.
     fn not_sent(&self);
 }
 
-/// Carries requests to the destination and brings final answers back.
+/// Sends requests to the destination and returns final responses.
 ///
-/// An implementation takes care of concurrency, rate, pauses, retries and halts; its caller
-/// only sees answers that stand.
+/// An implementation handles concurrency, rate, pauses, retries and halts; its caller receives
+/// final responses only.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Sends one request until there is a final answer or a reason there is none.
+    /// Sends one request until there is a final response or a reason why there is none.
     async fn send(&self, request: &Request, attempts: &mut Attempts)
     -> Result<ApiReply, SendError>;
 
-    /// The same for a request that [counts](super::Idempotency::NonIdempotent): `before` is asked before each attempt.
+    /// The same for a request that [counts](super::Idempotency::NonIdempotent): `before` is called
+    /// before each attempt.
     async fn send_counted(
         &self,
         request: &Request,
@@ -161,7 +166,7 @@ pub trait Transport: Send + Sync {
         self.send(request, attempts).await
     }
 
-    /// Whether the other side answered a request of anybody's well within the last half minute.
+    /// Whether the server answered any request successfully within the last half minute.
     fn is_alive(&self) -> bool {
         true
     }

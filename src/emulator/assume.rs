@@ -1,5 +1,5 @@
-//! Assumptions: what the account does where the documentation of User.com does not say. Each of them
-//! can be set to either side.
+//! Assumptions: what the account does where the documentation of User.com does not say. Each of
+//! them can be set to either side.
 //!
 //! # Invariants
 //! The defaults are the strict sides: what is not documented does not work. Facts have the names of
@@ -38,7 +38,7 @@ words! {
 }
 
 words! {
-    /// How a page view may name its user beside the key.
+    /// How a page view may name its user other than the key.
     AssumedPageUser {
         /// By the key only.
         UserKey,
@@ -189,7 +189,7 @@ pub struct Assumptions {
     pub read_after_write_secs: u64,
     /// What `company_custom_id` in a user's body does.
     pub company_in_upsert: AssumedCompanyField,
-    /// How a page view may name its user beside the key.
+    /// How a page view may name its user other than the key.
     pub page_view_user: AssumedPageUser,
     /// How `add_member` may name the user.
     pub member_user: AssumedMemberUser,
@@ -363,7 +363,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_fact_with_its_values() {
-        // Guarantees that the table of facts has each fact, its default first, and values that work.
+        // Guarantees that the table of facts has each fact, its default first, and values that
+        // work.
         let defaults = Assumptions::default().to_json();
         let listed: Vec<&str> = FACTS.iter().map(|(name, ..)| *name).collect();
         assert_eq!(listed.len(), defaults.len());

@@ -1,9 +1,10 @@
 //! A local User.com: a server that implements the known REST API, keeps its state in SQLite, and
 //! injects faults on demand.
 //!
-//! Where the response of the real service is unknown, the emulator is strict unless it is told to
-//! [assume](Assumptions) otherwise, to show mistakes of a client: a value of the wrong type is
-//! rejected, not converted; an attribute that does not exist is ignored and counted in
+//! Where the response of the real service is unknown, the emulator is strict unless it is
+//! configured to [assume](Assumptions) otherwise, to show mistakes of a client: a value of the
+//! wrong type is rejected, not converted; an attribute that does not exist is ignored and counted
+//! in
 //! `/__admin/stats`.
 //!
 //! # Invariants

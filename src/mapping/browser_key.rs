@@ -27,7 +27,7 @@ pub(super) fn read<'r>(context: &Object<'_>, integrations: Option<&str>) -> Opti
     })
 }
 
-/// Most contexts have no key: one look over the text spares the reading of all of them.
+/// Most contexts have no key: one search in the text avoids parsing most of them.
 fn may_have_key(context: &Object<'_>) -> bool {
     match context {
         Object::Raw(text) => mentions(text),

@@ -275,7 +275,7 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
             return Err(PathError::new(
                 parser.at..parser.at + len,
                 format!("`{}` stands where a dot should", parser.rest().escape_debug()),
-                Some("write a name with odd characters in quotes: traits.\"odd name\"".into()),
+                Some("write a name with unusual characters in quotes: traits.\"odd name\"".into()),
             ));
         }
         parser.at += 1;

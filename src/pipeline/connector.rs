@@ -21,7 +21,9 @@ pub fn connector_cluster(connector: &Connector) -> Arc<dyn Cluster> {
 impl BuiltPipeline {
     /// Builds a connector over a cluster. Nothing runs yet.
     ///
-    /// # Errors If a part cannot be built.
+    /// # Errors
+    ///
+    /// If a part cannot be built.
     pub async fn build_connector(
         connector: &Connector,
         options: RunOptions,

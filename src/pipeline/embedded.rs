@@ -11,8 +11,8 @@ use crate::config::sink::{BufferKind, UsercomSink};
 use crate::config::{ProcessEnvironment, SinkConfig, SourceText, Style, load};
 use crate::record::Record;
 use crate::sink::{
-    Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
-    SinkError, SinkFactory,
+    Destination, Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError,
+    SinkContext, SinkError, SinkFactory,
 };
 use crate::telemetry::{Metrics, SinkMetrics, SinkSummary};
 
@@ -23,7 +23,7 @@ const STREAM_SOURCE: &str = "stream";
 ///
 /// ```no_run
 /// use futures::stream;
-/// use usercom_sink::{Sink, record::Record};
+/// use usercom_sink::{Record, Sink};
 ///
 /// # async fn deliver() -> Result<(), Box<dyn std::error::Error>> {
 /// let settings = serde_json::json!({ "app": "acme", "api_key": "${KEY}", "preset": "segment" });
@@ -145,6 +145,7 @@ impl SinkBuilder {
             name: self.name,
             store: store.clone(),
             metrics: metrics.clone(),
+            destination: Destination::Account,
             on_auth_failure: self.on_auth_failure,
             leave: CancellationToken::new(),
             abort: self.abort,

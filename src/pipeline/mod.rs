@@ -14,6 +14,7 @@ mod quota_store;
 mod reasons;
 mod replay;
 mod run;
+mod simulated;
 mod sink;
 mod status_service;
 mod summary;

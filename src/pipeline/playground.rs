@@ -33,7 +33,7 @@ use crate::source::decode::{Decoded, Decoder};
 const MAX_RECORDS: usize = 50;
 
 /// Inputs tried at once.
-const MAX_AT_ONCE: usize = 2;
+const MAX_CONCURRENT_RUNS: usize = 2;
 
 /// The file that is shown where none is given.
 const EXAMPLE: &str = include_str!("../../examples/01-signup.toml");
@@ -74,7 +74,7 @@ pub struct DryPlayground {
 impl DryPlayground {
     /// A playground that begins with these files, or with an example if there are none.
     pub fn new(files: Arc<RwLock<Vec<PlaygroundText>>>) -> Self {
-        Self { files, places: Semaphore::new(MAX_AT_ONCE) }
+        Self { files, places: Semaphore::new(MAX_CONCURRENT_RUNS) }
     }
 }
 
@@ -104,7 +104,7 @@ impl Playground for DryPlayground {
         };
         let texts: Vec<_> =
             input.files.iter().map(|file| SourceText::new(&file.name, &file.text)).collect();
-        // Compiling a table takes time; other tasks go on meanwhile.
+        // Compiling a table takes time; other tasks continue meanwhile.
         let loaded = tokio::task::spawn_blocking(move || load(&texts, &Placeholders, &faults));
         let loaded = match loaded.await {
             Ok(Ok(loaded)) => loaded,
@@ -202,8 +202,8 @@ impl TapView for DryTap {
     async fn view(&self, sink: &str, record: Record) -> Option<TriedRecord> {
         let pipeline = Arc::clone(&*self.pipeline.read());
         let SinkConfig::Usercom(config) = pipeline.sinks.get(sink)?;
-        // At most a few a second are asked for, so the table is compiled anew each time: then it is
-        // always the present one.
+        // At most a few a second are asked for, so the table is compiled again each time: then it
+        // is always the present one.
         let dry_run = DryRun::new(sink, config).ok()?;
         let text = String::from_utf8_lossy(&record.body).into_owned();
         Some(tried(text, dry_run.run_record(record).await))

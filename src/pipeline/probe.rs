@@ -10,6 +10,7 @@ use super::advice;
 use super::engine::subject::shown;
 use crate::deliver::Method;
 use crate::deliver::outage::OutageChange;
+use crate::sink::Destination;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
@@ -134,6 +135,7 @@ const MAX_WARNED_NAMES: usize = 1000;
 pub(super) struct DestinationProbe {
     sink: String,
     metrics: SinkMetrics,
+    destination: Destination,
     warned: Mutex<HashSet<(Warning, String)>>,
     /// When the limit of new attributes was last logged.
     limit_told: Mutex<Option<Instant>>,
@@ -145,14 +147,15 @@ enum Warning {
     Mismatch,
     DroppedField,
     Shortened,
+    AdoptionRefused,
 }
 
 /// How often the limit of new attributes is logged.
 const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 impl DestinationProbe {
-    pub(super) fn new(sink: String, metrics: SinkMetrics) -> Self {
-        Self { sink, metrics, warned: Mutex::default(), limit_told: Mutex::default() }
+    pub(super) fn new(sink: String, metrics: SinkMetrics, destination: Destination) -> Self {
+        Self { sink, metrics, destination, warned: Mutex::default(), limit_told: Mutex::default() }
     }
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
@@ -164,7 +167,15 @@ impl DestinationProbe {
 impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_created(&self, name: &str, value_type: &str) {
         self.metrics.attribute_created();
-        tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");
+        match self.destination {
+            Destination::Account => {
+                tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");
+            }
+            Destination::Simulated => tracing::info!(
+                sink = self.sink, attribute = ?name, value_type,
+                "attribute would be created, if the account does not have it"
+            ),
+        }
     }
 
     fn attribute_refused(&self, name: &str, limit: usize) {
@@ -231,6 +242,29 @@ impl usercom::ExecutorObserver for DestinationProbe {
              `users.match_conflict` decides what happens; merge the records in User.com where they \
              are one person"
         );
+    }
+
+    fn search_unanswered(&self, key: &'static str, why: &str) {
+        tracing::error!(
+            sink = self.sink,
+            key,
+            why,
+            "User.com does not answer searches by this key: a person who is in the account without an \
+             id of yours is not found, and gets a second record. A search is tried again every 10 \
+             minutes. Allow GET users/search/ for the API key; or take the key out of `users.match_by` \
+             (`match_by = []` for none), and no search is made"
+        );
+    }
+
+    fn adoption_refused(&self, user: &str, status: u16) {
+        if self.first_of(Warning::AdoptionRefused, "") {
+            tracing::error!(
+                sink = self.sink, user = %shown(user), status,
+                "User.com does not let a record that was found for a user have the user's id: the user \
+                 gets a separate record. Allow PUT users/<number>/ for the API key; or set \
+                 `users.match_by = []`, and no search is made. Further cases are not logged"
+            );
+        }
     }
 
     fn saved(&self, by: &'static str) {

@@ -14,6 +14,7 @@ use crate::ack::{Ack, Verdict};
 use crate::buffer::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
 use crate::config::{Pipeline, SinkConfig};
 use crate::record::Record;
+use crate::sink::Destination;
 use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
@@ -35,7 +36,9 @@ pub struct Replay {
 
 /// Sends the selected dead letters of some sinks again.
 ///
-/// # Errors Those of [`BuiltPipeline::run`].
+/// # Errors
+///
+/// Those of [`BuiltPipeline::run`].
 pub async fn replay(
     pipeline: &Pipeline,
     sinks: &[String],
@@ -59,6 +62,7 @@ pub async fn replay(
         store: store.clone(),
         metrics: Metrics::default(),
         stop,
+        destination: Destination::Account,
     };
     let mut built = BuiltPipeline::build(&pipeline, options).await?;
     let mut count = 0;

@@ -12,15 +12,18 @@ use tokio_util::sync::CancellationToken;
 use super::engine::{Engine, EngineParts};
 use super::probe::{DeliveryProbe, DestinationProbe, OutageLog};
 use super::quota_store::QuotaStore;
+use super::simulated::SimulatedTransport;
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::{BufferKind, UsercomSink};
-use crate::deliver::{HttpTransport, PoisonPolicy, RunMode, SendError, TransportSettings};
+use crate::deliver::{
+    HttpTransport, PoisonPolicy, RunMode, SendError, Transport, TransportSettings,
+};
 use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
-    Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
-    SinkError, SinkFactory, StreamSink,
+    Destination, Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError,
+    SinkContext, SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::{SinkActivity, SinkMetrics, SinkPhase};
 use crate::usercom::{self, ExecuteError, OpExecutor, Settings};
@@ -81,8 +84,8 @@ impl SinkFactory for UsercomSink {
         };
         let halt = cx.on_auth_failure;
         let probe: Arc<dyn usercom::ExecutorObserver> =
-            Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
-        let destination = |transport: Arc<HttpTransport>| {
+            Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone(), cx.destination));
+        let destination = |transport: Arc<dyn Transport>| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
             OpExecutor::new(transport, users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
@@ -92,7 +95,16 @@ impl SinkFactory for UsercomSink {
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let transport = Arc::new(transport(halt, OutageLog::On)?);
-        let usercom = Arc::new(destination(Arc::clone(&transport)));
+        let usercom = Arc::new(destination(match cx.destination {
+            Destination::Account => Arc::<HttpTransport>::clone(&transport),
+            Destination::Simulated => {
+                if config.healthcheck.enabled {
+                    let check = usercom::key_check();
+                    cx.metrics.request(check.method.as_str(), check.route);
+                }
+                Arc::new(SimulatedTransport::new(cx.metrics.clone()))
+            }
+        }));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
             .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
@@ -239,7 +251,7 @@ impl DeliveringSink {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
-            settings: Settings::from(&self.config.users),
+            settings: Settings::from(&self.config.users).with_account(&self.config.account),
             usercom: Arc::clone(&self.usercom),
             buffer: Arc::clone(&self.buffer),
             store: self.cx.store.clone(),

@@ -18,14 +18,17 @@ pub struct Summary {
     pub stopped_early: bool,
     /// The status with which User.com refused the API key, if it did.
     pub key_refused: Option<u16>,
-    /// Duration in seconds.
+    /// Duration in seconds; 0 of a run that only counts.
     pub seconds: f64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, sink) in &self.sinks {
-            writeln!(f, "sink {name}, {}", duration(self.seconds))?;
+            match self.seconds {
+                0.0 => writeln!(f, "sink {name}")?,
+                seconds => writeln!(f, "sink {name}, {}", duration(seconds))?,
+            }
             write_sink(f, sink)?;
         }
         if self.left > 0 {

@@ -92,6 +92,9 @@ pub enum Op {
         user: ExternalUserId,
         /// The company.
         company: ExternalCompanyId,
+        /// What is written to the user in the same request; empty unless identifies were merged
+        /// into the membership.
+        fields: PackedFields,
         /// What else may name the user.
         keys: UserKeys,
     },
@@ -105,7 +108,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// What names its user beside the id; `None` for ops that need no user to be looked up.
+    /// What names its user other than the id; `None` for ops that need no user to be looked up.
     pub fn keys(&self) -> Option<&UserKeys> {
         match self {
             Self::Identify { keys, .. }

@@ -1,5 +1,5 @@
-//! What a call says of a user beside the external id, in a form in which equal values are equal
-//! texts. The executor looks a person up by it before the first write for an external id.
+//! What a call says of a user in addition to the external id, in a form in which equal values are
+//! equal texts. The executor looks a person up by it before the first write for an external id.
 
 /// A kind of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

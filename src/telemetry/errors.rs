@@ -1,8 +1,8 @@
 //! The last error of each kind: how often, since when, until when, and what to do.
 //!
 //! # Invariants
-//! Bounded: at most [`MAX_KINDS`] kinds. A detail names routes, rules and statuses, never a value of
-//! a record.
+//! Bounded: at most [`MAX_KINDS`] kinds. A detail names routes, rules and statuses, never a value
+//! of a record.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// Kinds that are told apart; further ones are counted under [`OTHER_KIND`].
+/// Kinds that are distinguished; further ones are counted under [`OTHER_KIND`].
 const MAX_KINDS: usize = 64;
 
 const OTHER_KIND: &str = "other";

@@ -359,6 +359,11 @@ impl SinkMetrics {
         self.received.inc_by(records);
     }
 
+    /// Records received so far.
+    pub fn all_received(&self) -> u64 {
+        self.received.get()
+    }
+
     /// Records were delivered completely.
     pub fn delivered(&self, records: u64) {
         self.sent.inc_by(records);

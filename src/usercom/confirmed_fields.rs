@@ -1,9 +1,12 @@
-//! Which fields of a user or company User.com confirmed, as what, and when: eight bytes a field,
-//! because there may be a hundred thousand users.
+//! Which fields of a user or company User.com confirmed, with which values, and when: eight bytes
+//! per field, because there may be a hundred thousand users.
 //!
-//! Not the values, only enough of a hash to tell whether one is the same. Invariant: a value that
-//! was not confirmed is taken for one only by a chance of 2^-44. Two names that look alike here
-//! cost a request, never an update.
+//! It stores no values, only the part of a hash that suffices to tell whether a value is the same.
+//!
+//! # Invariants
+//!
+//! A value that was not confirmed counts as confirmed with a probability of at most 2^-44. Two
+//! names with the same hash cost a request, never an update.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
@@ -16,16 +19,16 @@ use smallvec::SmallVec;
 
 use super::profile::limits::std_form;
 
-/// Fields and tags remembered of one row.
+/// Fields and tags stored per row.
 const MAX_FIELDS: usize = 512;
 
-/// So many facts are looked for one by one.
-const FEW: usize = 32;
+/// Up to this many facts are compared one by one.
+const INLINE_CAP: usize = 32;
 
-/// Bits of a fact that stand for its value; those above stand for its name.
+/// Bits of a fact that identify its value; those above identify its name.
 const VALUE_BITS: u32 = 44;
 
-/// Facts in groups of one moment each, the newest group first: a head, which holds the moment in
+/// Facts in groups of one time each, the newest group first: a head, which holds the time in
 /// seconds and the number of facts, then the facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ConfirmedFieldHashes(Box<[u64]>);
@@ -36,7 +39,7 @@ impl ConfirmedFieldHashes {
         self.0.is_empty()
     }
 
-    /// Notes facts as confirmed. Beyond what is remembered of a row the oldest are forgotten.
+    /// Records facts as confirmed. Beyond the limit of a row the oldest are removed.
     pub(super) fn note(&mut self, facts: Facts, now: Timestamp) {
         let Facts(mut new) = facts;
         new.truncate(MAX_FIELDS);
@@ -64,13 +67,13 @@ impl ConfirmedFieldHashes {
         self.0 = all.into();
     }
 
-    /// Whether all of these facts were confirmed as they are within `ttl` seconds.
+    /// Whether all of these facts were confirmed within `ttl` seconds.
     pub(super) fn holds(&self, facts: &Facts, now: Timestamp, ttl: u64) -> bool {
         if facts.0.len() > MAX_FIELDS {
             return false;
         }
         let fresh = self.groups().filter(|(at, _)| is_fresh((*at).into(), now, ttl));
-        if facts.0.len() <= FEW {
+        if facts.0.len() <= INLINE_CAP {
             let known: SmallVec<[&[u64]; 4]> = fresh.map(|(_, facts)| facts).collect();
             return facts.0.iter().all(|fact| known.iter().any(|group| group.contains(fact)));
         }
@@ -82,7 +85,7 @@ impl ConfirmedFieldHashes {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (at, count) = parts(*rest.first()?);
-            // Read back rows were checked; what is made here is whole.
+            // Stored rows were checked when they were loaded, and those built here are complete.
             let (facts, more) = rest[1..].split_at_checked(count)?;
             rest = more;
             Some((at, facts))
@@ -103,23 +106,23 @@ fn name(fact: u64) -> u64 {
     fact >> VALUE_BITS
 }
 
-/// Whether something confirmed at a second still counts.
+/// Whether a confirmation at this second is still valid.
 pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
     u64::try_from(now.as_second().saturating_sub(at)).is_ok_and(|age| age < ttl)
 }
 
-/// What a write says: a fact for every value it sets.
+/// The content of a write: a fact for every value that it sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts(Vec<u64>);
 
 impl Facts {
-    /// Adds a value as it is sent. `kind` and `id` tell values apart that look the same in JSON but
-    /// are not the same at User.com; `kind` is empty for text and for standard fields.
+    /// Adds a value as it is sent. `kind` and `id` distinguish values that are equal in JSON but
+    /// not at User.com; `kind` is empty for text and for standard fields.
     pub(super) fn value(&mut self, name: &str, kind: &str, id: Option<u64>, json: &str) {
         let name = std_form(name);
         let id = id.map(|id| id.to_string()).unwrap_or_default();
         let end = if kind.is_empty() && id.is_empty() { "" } else { "\0" };
-        // The name's part of a fact is the same whatever the type: a new value replaces the old.
+        // The name's part of a fact does not depend on the type: a new value replaces the old.
         self.0.push(fact(&[&name], &[kind, end, &id, end, json]));
     }
 
@@ -129,14 +132,14 @@ impl Facts {
     }
 }
 
-/// The value's hash takes the name in, so that names that look alike do not share values. The same
-/// in every process.
+/// The hash of a value includes the name, so that names with the same hash do not share values. It
+/// is the same in every process.
 fn fact(name: &[&str], value: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for part in name {
         hasher.write(part.as_bytes());
     }
-    // What no text holds: or a name and its value could be divided elsewhere.
+    // A separator that no text contains; otherwise name and value could be divided elsewhere.
     hasher.write_u8(0xff);
     let name = hasher.finish();
     for part in value {
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn last_written_value_is_confirmed() {
-        // A value counts until another of its name is confirmed, or its time is over; a name in
+        // A value is valid until another of its name is confirmed, or its time is over; a name in
         // another spelling is the same name.
         let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("plan", "\"pro\""), ("Logins", "7")]), at(100));
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn tags_are_confirmed_individually() {
-        // Any tags that were confirmed, in whatever company, are; another one is not.
+        // Any of the confirmed tags count as confirmed, in any combination; another one does not.
         let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("tags", "[\"a\",\"b\"]")]), at(1));
         confirmed.note(set(&[("tags", "[\"c\"]")]), at(1));
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     fn oldest_facts_are_evicted_first() {
-        // A row is bounded, and what was confirmed last is what stays.
+        // A row is bounded, and what was confirmed last stays.
         let mut confirmed = ConfirmedFieldHashes::default();
         let names: Vec<String> = (0..MAX_FIELDS + 10).map(|n| format!("f{n}")).collect();
         for (second, name) in names.iter().enumerate() {
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn stored_facts_round_trip() {
-        // What is read back is what was stored; what is no such thing is refused.
+        // What is loaded is what was stored; anything else is rejected.
         let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("a", "1"), ("b", "2")]), at(5));
         confirmed.note(set(&[("a", "2")]), at(6));

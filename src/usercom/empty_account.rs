@@ -1,7 +1,7 @@
-//! An account in which there is nothing yet: shows which requests ops would take, without a
+//! A transport that stands for an empty account: shows which requests ops would take, without a
 //! network.
 //!
-//! Not an emulator: it only knows what it must answer for the next request to be the right one.
+//! It is not an emulator: it only answers so that the next request is the right one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,53 +14,70 @@ use serde_json::{Value, json};
 use super::executor::OpExecutor;
 use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
 use super::profile::limits::name_std;
+use crate::config::account::{AccountConfig, UpsertAnswer};
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use crate::schedule::Op;
 
-/// The requests a fresh executor sends for ops in an empty account, in order, those answered with
-/// 404 included. The reading of the attribute catalogue is not listed, attribute creations are. An
+/// The requests that a fresh executor sends for ops in an empty account, in order, including those
+/// answered with 404. Reading the catalogue of attributes is not listed, creating attributes is. An
 /// op that is rejected contributes what it sent until then.
 pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
     let types = AttributeTypes::default();
-    dry_run_with(ops, users, (&types, &types), Arc::new(NoopExecutorObserver)).await
+    let account = AccountConfig::default();
+    dry_run_with(ops, users, (&types, &types), &account, Arc::new(NoopExecutorObserver)).await
 }
 
-/// The same with types of attributes that are created, for users and for companies, and an observer
-/// who is told what is left out.
+/// The same with the types of attributes that are created, for users and for companies, and an
+/// observer that is notified of dropped fields.
 pub async fn dry_run_with(
     ops: &[Op],
     users: &UsersConfig,
     types: (&AttributeTypes, &AttributeTypes),
+    account: &AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
 ) -> Vec<Request> {
-    let account = Arc::new(EmptyAccountStub::default());
-    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&account);
+    let stub = Arc::new(EmptyAccountStub::answering(account.upsert_answer));
+    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&stub);
     let usercom = OpExecutor::new(transport, users.clone(), DeliveryConfig::default(), probe)
-        .with_types(types.0, types.1);
+        .with_types(types.0, types.1)
+        .with_account(account);
     for op in ops {
         let outcome = usercom.execute(op, PriorSend::None, &mut Attempts::default()).await;
         if let Err(failure) = outcome {
             tracing::debug!(%failure, "the op would be rejected");
         }
     }
-    account.take()
+    stub.take()
 }
 
-/// An empty account that takes everything and records it.
+/// An empty account that accepts everything and records it.
 #[derive(Default)]
 pub struct EmptyAccountStub(Mutex<StubState>);
 
 #[derive(Default)]
 struct StubState {
     requests: Vec<Request>,
-    /// Own id of a user or company, as it stands in a path or a body -> number.
+    /// External id of a user or company, as it is in a path or a body -> remote id.
     users: HashMap<String, u64>,
     companies: HashMap<String, u64>,
+    /// What the answer to an upsert contains.
+    upsert_answer: UpsertAnswer,
     last_number: u64,
 }
 
 impl EmptyAccountStub {
+    /// An account whose upserts are answered like this.
+    fn answering(upsert_answer: UpsertAnswer) -> Self {
+        Self(Mutex::new(StubState { upsert_answer, ..StubState::default() }))
+    }
+
+    /// The answer to a request, which is not recorded.
+    pub fn reply(&self, request: &Request) -> ApiReply {
+        let (status, body) = self.0.lock().answer(request);
+        ApiReply { status, body: Bytes::from(body.to_string()) }
+    }
+
     /// The requests received so far.
     pub fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.0.lock().requests)
@@ -102,7 +119,11 @@ impl StubState {
             (Method::Post, "users/update_or_create/") => {
                 let created = !self.users.contains_key(&text(&body["custom_id"]));
                 let id = Self::number(&mut self.users, &mut self.last_number, &body);
-                (200, json!({"created": created, "id": id}))
+                let key = match self.upsert_answer {
+                    UpsertAnswer::Id => Value::Null,
+                    UpsertAnswer::UserKey => format!("key-{id}").into(),
+                };
+                (200, json!({"created": created, "id": id, "user_key": key}))
             }
             (_, "users-by-id/:id/" | "users-by-id/:id/events/") => match self.users.get(&id) {
                 Some(id) => (200, json!({"id": id, "user_key": format!("key-{id}")})),

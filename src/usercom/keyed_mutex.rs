@@ -1,4 +1,4 @@
-//! A lock for every key that is in use, and none for the others.
+//! One mutex per key in use, and none for other keys.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
-/// Locks by key. A key's lock lives as long as a task holds it or waits for it.
+/// Mutexes by key. A key's mutex exists as long as a task holds it or waits for it.
 pub(super) struct KeyedLocks<K: Hash + Eq>(Mutex<HashMap<K, Lock>>);
 
 impl<K: Hash + Eq> Default for KeyedLocks<K> {
@@ -18,7 +18,7 @@ impl<K: Hash + Eq> Default for KeyedLocks<K> {
     }
 }
 
-/// A held lock, or a place in its queue.
+/// A held mutex, or a position in its queue.
 pub(super) struct KeyedMutexGuard<'a, K: Hash + Eq> {
     locks: &'a KeyedLocks<K>,
     key: K,
@@ -27,7 +27,7 @@ pub(super) struct KeyedMutexGuard<'a, K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> KeyedLocks<K> {
-    /// Waits for one's turn with a key.
+    /// Waits for the mutex of a key.
     pub(super) async fn turn(&self, key: K) -> KeyedMutexGuard<'_, K> {
         let lock = Arc::clone(self.map().entry(key.clone()).or_default());
         let mut turn = KeyedMutexGuard { locks: self, key, lock: Arc::clone(&lock), guard: None };
@@ -52,7 +52,7 @@ impl<K: Hash + Eq> Drop for KeyedMutexGuard<'_, K> {
     fn drop(&mut self) {
         drop(self.guard.take());
         let mut map = self.locks.map();
-        // The map's and ours: no other task holds it or waits.
+        // The map's clone and this one: no other task holds the mutex or waits.
         if Arc::strong_count(&self.lock) <= 2 {
             map.remove(&self.key);
         }
@@ -65,7 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn lock_entry_is_removed_with_its_last_holder() {
-        // One turn at a time per key; neither a finished nor an abandoned wait leaves anything.
+        // One task at a time per key; neither a finished nor an abandoned wait leaves an entry.
         let locks = KeyedLocks::<&str>::default();
         let first = locks.turn("a").await;
         let other = locks.turn("b").await;

@@ -1,7 +1,10 @@
-//! The destination: calls to ops to User.com's REST requests.
+//! The destination: turns calls into ops, and ops into requests of User.com's REST API.
 //!
-//! Not here: how a request gets through ([`crate::deliver`]) and in which order ops come
-//! ([`crate::schedule`]). Invariant: this room sees final answers only, and never the API key.
+//! [`crate::deliver`] sends the requests, and [`crate::schedule`] decides the order of ops.
+//!
+//! # Invariants
+//!
+//! This module sees final responses only, and never the API key.
 
 mod account_probe;
 mod attributes;

@@ -1,5 +1,5 @@
-//! How likely an id we have not seen is new to User.com: decides whether to create first or to
-//! try first. A guess that is wrong costs a request, never data.
+//! Estimates how likely an unknown id is new to User.com, to decide whether to create first or to
+//! look up first. A wrong guess costs a request, never data.
 
 use parking_lot::Mutex;
 
@@ -10,18 +10,19 @@ const ALPHA: f64 = 0.2;
 pub(super) struct NewUserEstimator(Mutex<f64>);
 
 impl NewUserEstimator {
-    /// Nothing known: even odds.
+    /// No observations: even odds.
     pub(super) fn even() -> Self {
         Self(Mutex::new(0.5))
     }
 
-    /// Whether creating first is the better bet. Even odds count as likely: then an empty account
-    /// never meets a 404, however many users come at once before the first is settled.
+    /// Whether creating first is the better choice. Even odds count as likely: then no request to
+    /// an empty account is answered with 404, however many users arrive at once before the first is
+    /// settled.
     pub(super) fn likely_new(&self) -> bool {
         *self.0.lock() >= 0.5
     }
 
-    /// An unseen id turned out to be new, or not.
+    /// Records whether an unknown id was new.
     pub(super) fn observe(&self, was: UnseenId) {
         let sample = match was {
             UnseenId::New => 1.0,
@@ -32,7 +33,7 @@ impl NewUserEstimator {
     }
 }
 
-/// What an unseen id turned out to be.
+/// What an unknown id was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnseenId {
     /// User.com did not have it.
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn newest_observations_weigh_most() {
-        // Even odds lean to new; one known id turns them; a run of new ones turns them back.
+        // Even odds count as new; one known id changes that; a series of new ones changes it back.
         let odds = NewUserEstimator::even();
         assert!(odds.likely_new());
         odds.observe(UnseenId::Known);

@@ -1,8 +1,8 @@
-//! How the execution of an op ends, and who is told what happened on the way.
+//! How the execution of an op ends, and the observer of what happens during it.
 
 use crate::deliver::{ApiReply, SendError};
 
-/// Longest excerpt of a reply's body, in bytes.
+/// The longest excerpt of a response's body, in bytes.
 const EXCERPT: usize = 1_024;
 
 /// Whether an op may have been carried out before.
@@ -15,44 +15,44 @@ pub enum PriorSend {
     Possible,
 }
 
-/// How an op was settled.
+/// How an op was completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpSuccess {
-    /// User.com took it.
+    /// User.com accepted it.
     Sent,
-    /// There was nothing to do: it is so already.
+    /// No request was needed: the values are confirmed already.
     Unchanged,
     /// The history shows that it had arrived before.
     AlreadyThere,
 }
 
-/// Why an op was not settled.
+/// Why an op was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecuteError {
-    /// User.com will never take it: the record goes to the dead letters.
+    /// User.com will never accept it: the record goes to the dead letters.
     #[error("{reason}")]
     Reject {
         /// The HTTP status, if the refusal came from User.com.
         status: Option<u16>,
         /// What was refused.
         reason: String,
-        /// The beginning of the reply's body, at most 1 KiB.
+        /// The beginning of the response's body, at most 1 KiB.
         body: String,
     },
-    /// The person was found in the account under another own id, or more than once, and
+    /// The person was found in the account under another external id, or more than once, and
     /// `users.match_conflict` is `dead_letter`.
     #[error("{reason}")]
     MatchConflict {
-        /// What is in the way.
+        /// The conflict.
         reason: String,
     },
-    /// There is no final answer.
+    /// There is no final response.
     #[error(transparent)]
     Send(#[from] SendError),
 }
 
 impl ExecuteError {
-    /// A final answer that refuses `what`.
+    /// A final response that refuses `what`.
     pub(super) fn refused(what: &str, reply: &ApiReply) -> Self {
         Self::Reject {
             status: Some(reply.status),
@@ -61,7 +61,7 @@ impl ExecuteError {
         }
     }
 
-    /// Whether a web page or a redirect came in place of an answer of the API.
+    /// Whether a web page or a redirect was received in place of a response of the API.
     pub fn is_page(&self) -> bool {
         match self {
             Self::Reject { status: Some(300..=399), .. } => true,
@@ -86,13 +86,13 @@ impl ExecuteError {
         }
     }
 
-    /// A refusal of our own.
+    /// A refusal without a request.
     pub(super) fn own(reason: impl Into<String>) -> Self {
         Self::Reject { status: None, reason: reason.into(), body: String::new() }
     }
 }
 
-/// The beginning of an answer's body, at most 1 KiB.
+/// The beginning of a response's body, at most 1 KiB.
 pub fn excerpt(reply: &ApiReply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
     let end =
@@ -100,26 +100,30 @@ pub fn excerpt(reply: &ApiReply) -> String {
     text[..end].to_owned()
 }
 
-/// Counts and warns. Every method does nothing unless written.
+/// Counts and logs. Every method does nothing unless it is overridden.
 pub trait ExecutorObserver: Send + Sync {
     /// A custom attribute was created, with a type.
     fn attribute_created(&self, _name: &str, _value_type: &str) {}
     /// A custom attribute was not created, because `limit` of them were within the last hour.
     fn attribute_refused(&self, _name: &str, _limit: usize) {}
-    /// A value did not fit its attribute's type and was left out.
+    /// A value did not fit its attribute's type and was dropped.
     fn conversion_failed(&self, _name: &str, _reason: &str) {}
-    /// A value was cut to User.com's limit.
+    /// A value was truncated to User.com's limit.
     fn cropped(&self, _field: &str) {}
-    /// A field was left out.
+    /// A field was dropped.
     fn field_dropped(&self, _field: &str, _why: &str) {}
     /// A request was not needed.
     fn saved(&self, _by: &'static str) {}
     /// A record without an external id got the id of a user.
     fn user_adopted(&self, _user: &str) {}
-    /// A person was found in the account under another own id, or more than once; told once for
-    /// each user.
+    /// A person was found in the account under another external id, or more than once; called once
+    /// per user.
     fn match_conflict(&self, _user: &str, _why: &str, _then: &'static str) {}
-    /// An event or page view of unknown fate was found in the history and not sent again.
+    /// A search for a person got no answer about the key. `why` is what was received instead.
+    fn search_unanswered(&self, _key: &'static str, _why: &str) {}
+    /// A record was found for a user, and User.com did not let it have the user's id.
+    fn adoption_refused(&self, _user: &str, _status: u16) {}
+    /// A possibly sent event or page view was found in the history and not sent again.
     fn duplicate_avoided(&self) {}
 }
 

@@ -1,7 +1,7 @@
-//! What we remember of users and companies, so that it need not be asked or said again.
+//! The cache of users and companies, which saves look-ups and writes.
 //!
-//! Everything here may be forgotten at any time: it costs requests, never data. Rows are plain
-//! JSON, so that a store can keep them over a restart.
+//! Every entry may be removed at any time: that costs requests, never data. Rows are plain JSON, so
+//! that a store can keep them over a restart.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,34 +15,37 @@ use tokio::time::Instant;
 
 use super::confirmed_fields::{ConfirmedFieldHashes, is_fresh};
 
-/// Companies remembered of one user.
+/// Companies stored per user.
 const MAX_COMPANIES: usize = 64;
-/// Members remembered of one company.
+/// Members stored per company.
 const MAX_MEMBERS: usize = 10_000;
 
-/// What we know of a user. That there is a row means that User.com has the user.
+/// What is known of a user. If there is a row, User.com has the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct UserRow {
-    /// User.com's number.
+    /// User.com's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<u64>,
-    /// The key page views use.
+    /// The key that page views use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<Box<str>>,
-    /// The record has another external id than the user, or none: only its number leads to it.
+    /// The record has another external id than the user, or none: only its remote id leads to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) by_number: Option<bool>,
+    /// Hash of the user key that no other record had when it was written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) own_key: Option<u64>,
     /// When this process gave the record its external id, in seconds.
     #[serde(skip)]
     pub(super) adopted_at: Option<i64>,
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
-    /// When this process created it, or found it for the first time by writing it.
+    /// When this process created it, or found it first by writing it.
     #[serde(skip)]
     pub(super) written: Option<Instant>,
-    /// Companies the user is known to belong to, and since when we know; the oldest first.
+    /// Companies of which the user is a member, and since when that is known; the oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     companies: Vec<(Box<str>, i64)>,
 }
@@ -51,7 +54,7 @@ pub(super) struct UserRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct CompanyRow {
-    /// User.com's number.
+    /// User.com's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<u64>,
     /// Fields as last confirmed.
@@ -60,43 +63,44 @@ pub(super) struct CompanyRow {
     /// When this process created it.
     #[serde(skip)]
     pub(super) written: Option<Instant>,
-    /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
+    /// Members named by a response, and when, in seconds. Not stored: the users' rows contain it
+    /// too.
     #[serde(skip)]
     pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,
 }
 
 impl UserRow {
-    /// The number that leads to the record where the external id does not.
+    /// The remote id that leads to the record where the external id does not.
     pub(super) fn only_number(&self) -> Option<u64> {
         self.id.filter(|_| self.by_number == Some(true))
     }
 
-    /// The number where it is the surer way: the external id may not lead to a record yet that got
-    /// it a short while ago.
+    /// The remote id where it is more reliable: the external id may not lead yet to a record that
+    /// got it recently.
     pub(super) fn surer_number(&self, now: Timestamp) -> Option<u64> {
         let is_new = self.adopted_at.is_some_and(|at| is_fresh(at, now, CLAIM_SECS));
         self.id.filter(|_| is_new).or_else(|| self.only_number())
     }
 
-    /// Notes a membership.
+    /// Records a membership.
     pub(super) fn joined(&mut self, group: &str, now: Timestamp) {
         self.companies.retain(|(known, _)| **known != *group);
         if self.companies.len() >= MAX_COMPANIES {
             self.companies.remove(0);
         }
-        // Most users belong to one.
+        // Most users are members of one company.
         self.companies.reserve_exact(1);
         self.companies.push((group.into(), now.as_second()));
     }
 
-    /// When a membership was noted, in seconds.
+    /// When a membership was recorded, in seconds.
     pub(super) fn member_since(&self, group: &str) -> Option<i64> {
         self.companies.iter().find_map(|(known, at)| (**known == *group).then_some(*at))
     }
 }
 
 impl CompanyRow {
-    /// Notes the members an answer named.
+    /// Records the members named by a response.
     pub(super) fn has_members(&mut self, members: &[u64], now: Timestamp) {
         if members.len() <= MAX_MEMBERS {
             self.members = Some((Arc::new(members.iter().copied().collect()), now.as_second()));
@@ -104,12 +108,12 @@ impl CompanyRow {
     }
 }
 
-/// Who has a key.
+/// The record that has a key.
 #[derive(Debug)]
 pub(super) struct KeyClaim {
     pub(super) own_id: Box<str>,
     pub(super) number: u64,
-    /// When that was seen, in seconds.
+    /// When that was found, in seconds.
     at: i64,
 }
 
@@ -120,48 +124,50 @@ pub(super) fn hash(of: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Users, companies and merges we remember; as many of each as the settings allow.
+/// Users, companies and merges; as many of each as the settings allow.
 pub(super) struct ProfileCache {
     users: Cache<Box<str>, Arc<UserRow>>,
     companies: Cache<Box<str>, Arc<CompanyRow>>,
-    /// Who went into whom; undone once the one that went is seen again.
+    /// Which user was merged into which; removed when the merged one is found again.
     merged: Cache<Box<str>, Box<str>>,
-    /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
+    /// Fingerprint of an event or page view -> how many equal ones are known to have arrived.
     arrived: Cache<u64, u32>,
-    /// Values User.com refused, and when, in seconds.
+    /// Values that User.com refused, and when, in seconds.
     refused: Cache<u64, i64>,
-    /// Records that were given an external id by this process, and which one: a search may show an
-    /// older state for a while.
+    /// Records to which this process gave an external id, and which one: a search may show an older
+    /// state for a while.
     adopted: Cache<u64, Arc<str>>,
-    /// Keys by which a record was found or written a short while ago.
+    /// Keys by which a record was found or written recently.
     claims: Cache<u64, Arc<KeyClaim>>,
-    /// Users for whom a conflict was found, and why.
+    /// Users with a conflict, and why.
     conflicts: Cache<Box<str>, Arc<str>>,
+    /// Hashes of user keys that no record has, by the user whom they are about to be written to.
+    free_keys: Cache<Box<str>, u64>,
     /// When attributes were created within the last hour, in seconds; the oldest first.
     creations: Mutex<VecDeque<i64>>,
     changed: Mutex<HashSet<String>>,
     capacity: usize,
 }
 
-/// The row of creations of attributes.
+/// The row of created attributes.
 const CREATIONS: &str = "n:attributes";
-/// Creations of attributes remembered at most.
+/// Created attributes stored at most.
 const MAX_CREATIONS: usize = 100_000;
-/// Keys and conflicts remembered at most.
+/// Keys and conflicts stored at most.
 const MAX_CLAIMS: usize = 10_000;
 const MAX_CONFLICTS: usize = 10_000;
-/// For how long, in seconds, a key is taken to lead to the record it led to.
+/// For how long, in seconds, a key is assumed to lead to the same record.
 const CLAIM_SECS: u64 = 60;
-/// Refused values remembered at most.
+/// Refused values stored at most.
 const MAX_REFUSED: usize = 10_000;
-/// Seconds for which a creation counts.
+/// Seconds for which a created attribute counts.
 const HOUR: i64 = 3_600;
 
 const USER: &str = "u:";
 const COMPANY: &str = "g:";
 
 impl ProfileCache {
-    /// An empty memory for `capacity` users and as many companies.
+    /// An empty cache for `capacity` users and as many companies.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             users: Cache::new(capacity),
@@ -172,38 +178,43 @@ impl ProfileCache {
             adopted: Cache::new(capacity),
             claims: Cache::new(MAX_CLAIMS),
             conflicts: Cache::new(MAX_CONFLICTS),
+            free_keys: Cache::new(MAX_CLAIMS),
             creations: Mutex::default(),
             changed: Mutex::default(),
             capacity,
         }
     }
 
-    /// What is known of a user.
+    /// The entry of a user.
     pub(super) fn user(&self, own_id: &str) -> Option<Arc<UserRow>> {
         self.users.get(own_id)
     }
 
-    /// Changes what is known of a user; an unknown one becomes known.
+    /// Changes the entry of a user; creates it if it is missing.
     pub(super) fn know_user(&self, own_id: &str, change: impl FnOnce(&mut UserRow)) {
         let mut row = self.users.get(own_id).unwrap_or_default();
-        change(Arc::make_mut(&mut row));
+        let changed = Arc::make_mut(&mut row);
+        change(changed);
+        if let Some((_, key)) = self.free_keys.remove(own_id) {
+            changed.own_key = Some(key);
+        }
         self.users.insert(own_id.into(), row);
         self.merged.remove(own_id);
         self.note(USER, own_id);
     }
 
-    /// Forgets a user that User.com does not have any more.
+    /// Removes a user that User.com does not have any more.
     pub(super) fn forget_user(&self, own_id: &str) {
         self.users.remove(own_id);
         self.note(USER, own_id);
     }
 
-    /// What is known of a company.
+    /// The entry of a company.
     pub(super) fn company(&self, group: &str) -> Option<Arc<CompanyRow>> {
         self.companies.get(group)
     }
 
-    /// Changes what is known of a company.
+    /// Changes the entry of a company.
     pub(super) fn know_company(&self, group: &str, change: impl FnOnce(&mut CompanyRow)) {
         let mut row = self.companies.get(group).unwrap_or_default();
         change(Arc::make_mut(&mut row));
@@ -211,7 +222,7 @@ impl ProfileCache {
         self.note(COMPANY, group);
     }
 
-    /// Forgets a company that User.com does not have any more.
+    /// Removes a company that User.com does not have any more.
     pub(super) fn forget_company(&self, group: &str) {
         self.companies.remove(group);
         self.note(COMPANY, group);
@@ -223,7 +234,7 @@ impl ProfileCache {
         !self.refused.is_empty() && noted().is_some_and(|at| is_fresh(at, now, ttl))
     }
 
-    /// Notes a refused value.
+    /// Records a refused value.
     pub(super) fn note_refused(&self, value: impl Hash, now: Timestamp) {
         self.refused.insert(hash(value), now.as_second());
     }
@@ -235,7 +246,7 @@ impl ProfileCache {
         creations.len()
     }
 
-    /// Notes the creation of an attribute, unless `limit` of them were within the last hour.
+    /// Records the creation of an attribute, unless `limit` of them were within the last hour.
     pub(super) fn book_creation(&self, limit: usize, now: Timestamp) -> bool {
         let mut creations = self.creations();
         forget_old(&mut creations, now);
@@ -255,12 +266,12 @@ impl ProfileCache {
         self.creations.lock()
     }
 
-    /// How many of this event or page view arrived, as far as we know.
+    /// How many of this event or page view are known to have arrived.
     pub(super) fn arrivals(&self, fingerprint: u64) -> u32 {
         self.arrived.get(&fingerprint).unwrap_or_default()
     }
 
-    /// Notes an arrival.
+    /// Records an arrival.
     pub(super) fn arrived(&self, fingerprint: u64) {
         let count = self.arrivals(fingerprint).saturating_add(1);
         self.arrived.insert(fingerprint, count);
@@ -271,18 +282,18 @@ impl ProfileCache {
         self.merged.get(from).is_some_and(|known| *known == *into)
     }
 
-    /// Notes a merge.
+    /// Records a merge.
     pub(super) fn merged(&self, from: &str, into: &str) {
         self.forget_user(from);
         self.merged.insert(from.into(), into.into());
     }
 
-    /// Who has a key, if that was seen a short while ago.
+    /// The record that has a key, if that was found recently.
     pub(super) fn claim(&self, key: impl Hash, now: Timestamp) -> Option<Arc<KeyClaim>> {
         self.claims.get(&hash(key)).filter(|claim| is_fresh(claim.at, now, CLAIM_SECS))
     }
 
-    /// Notes who has a key.
+    /// Records which record has a key.
     pub(super) fn note_claim(&self, key: impl Hash, own_id: &str, number: u64, now: Timestamp) {
         let claim = KeyClaim { own_id: own_id.into(), number, at: now.as_second() };
         self.claims.insert(hash(key), Arc::new(claim));
@@ -293,39 +304,53 @@ impl ProfileCache {
         self.adopted.get(&number)
     }
 
-    /// Notes the external id that a record was given.
+    /// Records the external id that a record was given.
     pub(super) fn note_adopted(&self, number: u64, own_id: &str) {
         self.adopted.insert(number, own_id.into());
     }
 
-    /// Forgets it: the record was not given it.
+    /// Removes that: the record was not given it.
     pub(super) fn forget_adopted(&self, number: u64) {
         self.adopted.remove(&number);
     }
 
-    /// Why a user was found to be in conflict.
+    /// Why a user is in conflict.
     pub(super) fn conflict(&self, own_id: &str) -> Option<Arc<str>> {
         self.conflicts.get(own_id)
     }
 
-    /// Notes a conflict; says whether it is the first of the user.
+    /// Records a conflict; returns whether it is the first of the user.
     pub(super) fn note_conflict(&self, own_id: &str, why: &str) -> bool {
         let first = self.conflicts.get(own_id).is_none();
         self.conflicts.insert(own_id.into(), why.into());
         first
     }
 
+    /// Notes the user key, by its hash, that may be written to a user who is about to be written for
+    /// the first time.
+    pub(super) fn set_free_key(&self, own_id: &str, key: Option<u64>) {
+        match key {
+            Some(key) => self.free_keys.insert(own_id.into(), key),
+            None => drop(self.free_keys.remove(own_id)),
+        }
+    }
+
+    /// Whether a user key, by its hash, is the user's own or one that no record has.
+    pub(super) fn is_own_key(&self, own_id: &str, key: u64) -> bool {
+        let of_row = || self.users.peek(own_id)?.own_key;
+        self.free_keys.peek(own_id).or_else(of_row) == Some(key)
+    }
+
     fn note(&self, kind: &str, id: &str) {
         let mut changed = self.changed();
         changed.insert(format!("{kind}{id}"));
-        // The changes are not fetched: what is no longer remembered need not be stored.
+        // Changes are not fetched: what was removed from the cache need not be stored.
         if changed.len() > self.capacity.saturating_mul(4) {
             changed.retain(|key| self.row(key).is_some());
         }
     }
 
-    /// Up to `max` rows that changed since they were last taken, by key; `None` for one that is
-    /// forgotten.
+    /// Up to `max` rows that changed since the last call, by key; `None` for one that was removed.
     pub(super) fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
         let keys: Vec<String> = self.changed().extract_if(|_| true).take(max).collect();
         keys.into_iter()
@@ -347,11 +372,15 @@ impl ProfileCache {
         serde_json::to_string(&*self.companies.peek(id)?).ok()
     }
 
-    /// Takes stored rows back; what cannot be read is skipped.
+    /// Loads stored rows; what cannot be parsed is skipped.
     pub(super) fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
         for (key, json) in rows {
             if let Some(id) = key.strip_prefix(USER) {
                 if let Ok(row) = serde_json::from_str::<UserRow>(&json) {
+                    // A search may not show yet that the record has this external id.
+                    if let Some(number) = row.id.filter(|_| row.only_number().is_none()) {
+                        self.note_adopted(number, id);
+                    }
                     self.users.insert(id.into(), Arc::new(row));
                 }
             } else if key == CREATIONS {
@@ -371,7 +400,7 @@ impl ProfileCache {
     }
 }
 
-/// A clock that was set back makes creations of the future, which count as well.
+/// If the clock was set back, creations have times in the future, which count as well.
 fn forget_old(creations: &mut VecDeque<i64>, now: Timestamp) {
     let then = now.as_second() - HOUR;
     while creations.front().is_some_and(|at| *at <= then || *at > now.as_second() + HOUR) {
@@ -385,7 +414,7 @@ mod tests {
 
     #[test]
     fn creations_are_counted_for_one_hour() {
-        // So many attributes are created within an hour and no more, also after a restart.
+        // At most this many attributes are created within an hour, also after a restart.
         let at = |second| Timestamp::from_second(second).unwrap();
         let memory = ProfileCache::new(10);
         assert!((0..3).all(|n| memory.book_creation(3, at(1_000 + n))));
@@ -399,7 +428,8 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        // Neither rows nor pending changes grow beyond the settings, also if the changes are never fetched.
+        // Neither rows nor pending changes grow beyond the settings, also if the changes are never
+        // fetched.
         let memory = ProfileCache::new(100);
         for n in 0..10_000 {
             memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
@@ -415,7 +445,7 @@ mod tests {
 
     #[test]
     fn evicted_entries_are_reported() {
-        // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
+        // A removed row is passed to the store as `None`; rows that cannot be parsed are skipped.
         let memory = ProfileCache::new(100);
         memory.know_user("u1", |row| row.id = Some(1));
         memory.know_company("u1", |row| row.id = Some(2));

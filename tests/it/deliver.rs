@@ -137,7 +137,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// Does one step; says whether the connection goes on.
+/// Does one step; says whether the connection continues.
 async fn act(stream: &mut TcpStream, step: Step) -> bool {
     match step {
         Step::Answer(status, headers, body) => {
@@ -169,7 +169,7 @@ async fn act(stream: &mut TcpStream, step: Step) -> bool {
     }
 }
 
-/// No waiting between attempts, so that tests are quick; waits are tested in made-up time.
+/// No waiting between attempts, so that tests are quick; waits are tested in paused time.
 fn config() -> RequestConfig {
     RequestConfig {
         concurrency: Concurrency::Fixed(4),
@@ -343,7 +343,7 @@ async fn api_key_is_redacted_in_error_bodies() {
 #[tokio::test]
 async fn closed_idle_connection_is_retried_without_backoff() {
     // Guarantees that where the server closes a kept connection under a request, the next attempt
-    // opens its own at once; what counts is handed back for a look-up without a pause.
+    // opens its own at once; what counts is returned for a look-up without a pause.
     let config =
         RequestConfig { retry_initial_backoff_secs: 60, retry_max_duration_secs: 60, ..config() };
     let begin = Instant::now();
@@ -378,7 +378,7 @@ async fn non_idempotent_request_with_unknown_effect_is_not_retried() {
 #[tokio::test]
 async fn denied_non_idempotent_request_is_returned_to_its_caller() {
     // Guarantees that an event that a server refuses for now is not sent again before its sender
-    // could look whether it was carried out, and that a 429 is told from the others.
+    // could look whether it was carried out, and that a 429 is distinguished from the others.
     for (status, expected) in
         [(408, Denial::None), (429, Denial::TooMany), (500, Denial::None), (503, Denial::None)]
     {
@@ -520,7 +520,7 @@ async fn retry_after_pauses_the_sink_once() {
 #[tokio::test]
 async fn refused_key_halts_and_accepted_key_resumes() {
     // Guarantees that 401 drops nothing, shows in the watch, and that the prober's success lets
-    // everyone go on.
+    // everyone continue.
     let server = Server::start([answer(401), answer(403), answer(200)]).await;
     let probe = Arc::new(Count::default());
     let one = RequestConfig { concurrency: Concurrency::Fixed(1), ..config() };

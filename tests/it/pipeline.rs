@@ -11,7 +11,7 @@ use crate::support::mix::{self, Expected};
 use crate::support::{EmulatorAccount, TestDir, json_of, usercom_sink};
 
 /// The content of an account, as [`Expected`].
-async fn held(account: &EmulatorAccount) -> Expected {
+pub(crate) async fn held(account: &EmulatorAccount) -> Expected {
     let mut held = Expected::default();
     let users = account.all("users/").await;
     let mut own_ids = BTreeMap::new();
@@ -42,7 +42,7 @@ async fn held(account: &EmulatorAccount) -> Expected {
     held
 }
 
-fn load() -> Vec<Value> {
+pub(crate) fn load() -> Vec<Value> {
     mix::beside_the_project().unwrap_or_else(|| mix::records(1000, "a"))
 }
 
@@ -281,7 +281,7 @@ async fn undeliverable_records_become_dead_letters_and_replay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_key_ends_run_once_with_77_without_loss() {
-    // With a revoked key `run --once` ends with 77, names the cure, shows no key, and the records
+    // With a revoked key `run --once` ends with 77, names the remedy, shows no key, and the records
     // are delivered by the next run.
     let account = EmulatorAccount::open(Faults { revoked: true, ..Faults::default() }).await;
     let place = TestDir::new();

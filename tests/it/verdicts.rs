@@ -13,7 +13,7 @@ use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::emulator::Faults;
 use usercom_sink::record::Record;
-use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkError, SinkFactory};
+use usercom_sink::sink::{Destination, OnAuthFailure, SinkContext, SinkError, SinkFactory};
 use usercom_sink::telemetry::Metrics;
 
 use crate::support::{EmulatorAccount, KEY};
@@ -91,6 +91,7 @@ async fn run(
         name: "crm".into(),
         store: Store::in_memory().unwrap(),
         metrics: Metrics::default().sink("crm"),
+        destination: Destination::Account,
         on_auth_failure: OnAuthFailure::Retry,
         leave: CancellationToken::new(),
         abort: stop.clone(),

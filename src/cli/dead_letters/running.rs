@@ -24,7 +24,7 @@ struct Purged {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-struct Replayed {
+struct ReplayCounts {
     replayed: u64,
     delivered: u64,
     kept: u64,
@@ -48,13 +48,13 @@ struct Running {
 struct Last {
     id: u64,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: ReplayEnd,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Outcome {
-    Done(Replayed),
+enum ReplayEnd {
+    Done(ReplayCounts),
     Failed { error: String },
 }
 
@@ -62,7 +62,7 @@ enum Outcome {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ReplayAnswer {
-    Done(Replayed),
+    Done(ReplayCounts),
     Begun(Progress),
 }
 
@@ -101,7 +101,7 @@ impl DeadLetterSelector {
     ) -> Result<Exit, String> {
         let service = connect(pipeline, owner).await?;
         let answer = service.post("/api/v1/dead-letters/replay", &self.body()).await;
-        let Replayed { replayed, delivered, kept } = match answer.map_err(|e| e.to_string())? {
+        let ReplayCounts { replayed, delivered, kept } = match answer.map_err(|e| e.to_string())? {
             ReplayAnswer::Done(replayed) => replayed,
             ReplayAnswer::Begun(progress) => wait(&service, progress).await?,
         };
@@ -109,8 +109,8 @@ impl DeadLetterSelector {
     }
 }
 
-/// Waits for the end of a replay that the process has begun. It goes on if this command is ended.
-async fn wait(service: &ServiceClient, mut progress: Progress) -> Result<Replayed, String> {
+/// Waits for the end of a replay that the process has begun. It continues if this command is ended.
+async fn wait(service: &ServiceClient, mut progress: Progress) -> Result<ReplayCounts, String> {
     let Some(id) =
         progress.running.map(|running| running.id).or(progress.last.as_ref().map(|last| last.id))
     else {
@@ -129,8 +129,8 @@ async fn wait(service: &ServiceClient, mut progress: Progress) -> Result<Replaye
             }
             Progress { last: Some(Last { id: ended, outcome }), .. } if ended == id => {
                 return match outcome {
-                    Outcome::Done(replayed) => Ok(replayed),
-                    Outcome::Failed { error } => Err(error),
+                    ReplayEnd::Done(replayed) => Ok(replayed),
+                    ReplayEnd::Failed { error } => Err(error),
                 };
             }
             _ => {

@@ -51,6 +51,7 @@ const KEY_FIELDS: &[&str] = &[
 /// end of an outage, and counts that are limited where they are made.
 const UNLIMITED_MESSAGES: &[&str] = &[
     "attribute created",
+    "attribute would be created",
     "User.com answers again",
     "User.com cannot be reached",
     "more records became dead letters",

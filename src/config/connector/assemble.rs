@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::super::document::{Node, NodeEntry, NodeKind};
 use super::super::fault::{ConfigPath, Fault, Target};
+use super::super::quantity::bytes;
 use super::super::text::InterpolatedString;
 use super::meta::{ByteQuantity, ConnectorFile, Period};
-use super::quantity::bytes;
 
 /// The name of the source.
 pub(super) const SOURCE: &str = "fluvio";
@@ -47,7 +47,7 @@ pub(super) fn pipeline_tree(
 ) -> Node {
     let NodeEntry { key_span, node: mut section } = usercom;
     let [api, decoding, window] = NON_SINK_KEYS else {
-        unreachable!("there are three");
+        unreachable!("the constant has three keys");
     };
     let mut source = source(root, file, faults);
     let mut ours = |key: &str| section.table_mut()?.shift_remove(key);
@@ -136,7 +136,7 @@ fn source(
                 code: "E0410",
                 path: ConfigPath::default().key("meta").key("consumer").key("max_bytes"),
                 target: Target::Value,
-                message: "this is no size".to_owned(),
+                message: "this is not a size".to_owned(),
                 help: Some("write `1 MB`, or `512 KiB`".to_owned()),
             }),
         }

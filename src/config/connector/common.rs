@@ -94,7 +94,7 @@ impl<'a> CommonSettings<'a> {
         }
         for (span, written) in in_keys {
             let message = format!("`{written}` in a key");
-            self.place("E0401", span, message, "secrets stand in values only");
+            self.place("E0401", span, message, "secrets are allowed in values only");
         }
         let mut tables = Vec::new();
         usercom.into_iter().for_each(|node| secret_tables(node, &mut tables));
@@ -119,12 +119,12 @@ impl<'a> CommonSettings<'a> {
             return None;
         }
         let Some(value) = self.secrets.get(name, self.environment) else {
-            self.place("E0402", span, format!("secret {name} is not there"), self.secrets.place());
+            self.place("E0402", span, format!("secret {name} is not set"), self.secrets.place());
             return None;
         };
         if value.contains(['\r', '\n']) {
             let message = format!("the value of secret {name} has a line break");
-            self.place("E0402", span, message, "secrets are one line; check what was put into it");
+            self.place("E0402", span, message, "secrets are one line; check its content");
             return None;
         }
         Some(value)
@@ -150,14 +150,14 @@ impl<'a> CommonSettings<'a> {
                 self.place("E0407", custom.key_span, message, "name the section `usercom`");
             }
             (None, Some(entry)) => {
-                let message = "the section `usercom` is no table".to_owned();
+                let message = "the section `usercom` is not a table".to_owned();
                 self.place("E0407", entry.key_span.clone(), message, help);
             }
             (None, None) => {
                 self.fault(
                     "E0407",
                     ConfigPath::default(),
-                    "there is no `usercom`".to_owned(),
+                    "the section `usercom` is missing".to_owned(),
                     help,
                 );
             }
@@ -201,7 +201,7 @@ impl<'a> CommonSettings<'a> {
         for (index, step) in file.transforms.iter().flatten().enumerate() {
             if step.lookback.is_some() {
                 let path = ConfigPath::default().key("transforms").index(index).key("lookback");
-                let message = "SmartModules that look back are not supported".to_owned();
+                let message = "SmartModules with `lookback` are not supported".to_owned();
                 self.fault("E0408", path, message, "leave `lookback` out");
             }
         }

@@ -15,7 +15,6 @@ mod assemble;
 mod common;
 mod meta;
 mod package;
-mod quantity;
 mod secrets;
 mod template;
 mod topic;

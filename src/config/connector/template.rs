@@ -71,12 +71,11 @@ pub(super) fn mask(text: &str) -> Masked {
             }),
             Some(_) if close == "%}" => Err(Wrong {
                 message: "blocks `${% … %}` are not read".to_owned(),
-                help: "only `${{ secrets.NAME }}` is; write out what the block would make",
+                help: "only `${{ secrets.NAME }}` is; write the text that the block would produce",
             }),
-            Some(_) if inside.contains(['\n', '\r']) => Err(Wrong {
-                message: "`${{ … }}` goes over several lines".to_owned(),
-                help: FORM,
-            }),
+            Some(_) if inside.contains(['\n', '\r']) => {
+                Err(Wrong { message: "`${{ … }}` has more than one line".to_owned(), help: FORM })
+            }
             Some(_) => secret(inside[3..inside.len() - 2].trim()),
         };
         let number = masked.expressions.len();
@@ -126,7 +125,7 @@ fn unused_prefix(text: &str) -> String {
 fn secret(expression: &str) -> Result<String, Wrong> {
     let wrong = |message: String| Err(Wrong { message, help: FORM });
     let Some(rest) = expression.strip_prefix("secrets") else {
-        return wrong(format!("`{expression}` is not defined: there is nothing but `secrets`"));
+        return wrong(format!("`{expression}` is not defined: only `secrets` is"));
     };
     let name = match rest.trim_start().strip_prefix('.') {
         Some(name) => Some(name.trim_start()),

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::meta::{ApiVersion, ByteQuantity, CompressionKind, ConnectorFile, Topic, TopicConfig};
-use super::quantity::{bytes, seconds};
 use crate::config::fault::{ConfigPath, Fault, Target};
+use crate::config::quantity::{bytes, duration};
 
 /// How a topic is created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(super) fn shape(file: &ConnectorFile, faults: &mut Vec<Fault>) -> TopicShape
                     code: "E0409",
                     path,
                     target: Target::Value,
-                    message: "from `apiVersion: 0.2.0` on a topic is described, not only named"
+                    message: "with `apiVersion: 0.2.0` or later a topic is a table, and not only its name"
                         .to_owned(),
                     help: Some(format!(
                         "write `topic: {{ meta: {{ name: {name} }} }}`, or `apiVersion: 0.1.0`"
@@ -137,9 +137,10 @@ impl TopicReader<'_> {
 
     fn time(&mut self, keys: &[&str], text: Option<&str>) -> Option<u64> {
         let text = text?;
-        let time = seconds(text);
+        let time = duration(text).filter(|time| time.subsec_nanos() == 0);
+        let time = time.map(|time| time.as_secs());
         if time.is_none() {
-            self.fault(keys, format!("{text:?} is no length of time"), "write `7d`, or `2h 30m`");
+            self.fault(keys, format!("{text:?} is not a duration"), "write `7d`, or `2h 30m`");
         }
         time
     }
@@ -150,7 +151,11 @@ impl TopicReader<'_> {
             ByteQuantity::Text(text) => {
                 let size = bytes(text);
                 if size.is_none() {
-                    self.fault(keys, format!("{text:?} is no size"), "write `16 MiB`, or `1 GB`");
+                    self.fault(
+                        keys,
+                        format!("{text:?} is not a size"),
+                        "write `16 MiB`, or `1 GB`",
+                    );
                 }
                 size
             }
@@ -160,7 +165,7 @@ impl TopicReader<'_> {
     fn narrow(&mut self, keys: &[&str], number: u64) -> Option<u32> {
         let narrow = u32::try_from(number).ok();
         if narrow.is_none() {
-            self.fault(keys, "this is more than Fluvio takes".to_owned(), "write less");
+            self.fault(keys, "this is more than Fluvio allows".to_owned(), "write a smaller value");
         }
         narrow
     }

@@ -18,7 +18,7 @@ pub(super) fn check(
     if let Some(endpoint) = &fluvio.endpoint
         && !is_endpoint(endpoint)
     {
-        let message = format!("`{endpoint}` is no cluster's address");
+        let message = format!("`{endpoint}` is not the address of a cluster");
         let help = "write `host:port`: `fluvio.example.com:9003`";
         faults.at("E0360", path.key("endpoint"), Target::Value, message, help);
     }
@@ -83,11 +83,11 @@ fn partitions(faults: &mut FaultCollector<'_>, path: &ConfigPath, fluvio: &Fluvi
     let mut seen = HashSet::new();
     for (index, number) in numbers.iter().enumerate() {
         if !seen.insert(number) {
-            let message = format!("partition {number} is there twice");
+            let message = format!("partition {number} is listed twice");
             let path = path.index(index);
             faults.at("E0363", path, Target::Value, message, "leave one of them out");
         } else if i32::try_from(*number).is_err() {
-            let message = format!("{number} is no partition");
+            let message = format!("{number} is not a partition");
             let path = path.index(index);
             faults.at("E0363", path, Target::Value, message, "partitions count from 0");
         }
@@ -102,7 +102,7 @@ fn start(faults: &mut FaultCollector<'_>, path: &ConfigPath, start: &FluvioStart
         [place.absolute.is_some(), place.from_beginning.is_some(), place.from_end.is_some()];
     if given.into_iter().filter(|given| *given).count() != 1 {
         let path = path.key("offset").key("start");
-        let message = "a place by number is one of `absolute`, `from_beginning` and `from_end`";
+        let message = "a start by number is one of `absolute`, `from_beginning` and `from_end`";
         let help = "write one of them: `offset.start = { from_end = 100 }`";
         faults.at("E0364", path, Target::Value, message, help);
     }

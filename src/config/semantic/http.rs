@@ -29,10 +29,11 @@ pub(super) fn check(faults: &mut FaultCollector<'_>, at: &ConfigPath, http: &Htt
     headers(faults, &at.key("headers"), &http.headers);
     if http.write_key.is_some() && http.auth.is_none() {
         let message = format!(
-            "`{}` takes records from anybody: the write key guards the paths of Segment's API alone",
+            "`{}` accepts records from any client: the write key protects only the paths of \
+             Segment's API",
             http.path
         );
-        let help = "set `auth` too: what is posted there must then show a password or a token";
+        let help = "set `auth` too: requests to these paths then need a password or a token";
         faults.at("W0331", at.key("write_key"), Target::Key, message, help);
     }
     if http.write_key.as_ref().is_some_and(is_empty) {
@@ -102,7 +103,7 @@ pub(super) fn buffered_in_memory(faults: &mut FaultCollector<'_>, parts: &Recove
         if let Some(index) = sink.inputs.iter().position(|input| pushed.contains(input.as_str())) {
             let path = recovered.path().key("inputs").index(index);
             let message = format!(
-                "with a memory buffer, what `{}` was sent in the last moments before a crash may be \
+                "with a memory buffer, records that `{}` received shortly before a crash may be \
                  delivered twice",
                 sink.inputs[index]
             );
@@ -121,11 +122,12 @@ fn path(faults: &mut FaultCollector<'_>, at: ConfigPath, path: &str) {
         faults.at("E0331", at, Target::Value, message, help);
     } else if segment_call(path).is_some() {
         let message = format!("`{path}` is a path of Segment's API, which is served too");
-        let help = "take another one, such as `/v1/records`";
+        let help = "choose another one, such as `/v1/records`";
         faults.at("E0333", at, Target::Value, message, help);
     } else if matches!(path, "/" | "/health") {
-        let message = format!("`{path}` tells that the source is up, so it cannot take records");
-        let help = "take another one, such as `/v1/records`";
+        let message =
+            format!("`{path}` is the source's health check, so it cannot receive records");
+        let help = "choose another one, such as `/v1/records`";
         faults.at("E0333", at, Target::Value, message, help);
     }
 }
@@ -176,7 +178,7 @@ fn auth(faults: &mut FaultCollector<'_>, at: &ConfigPath, auth: &HttpAuth) {
             }
             Some(_) if !needed => {
                 let message = format!("strategy `{word}` has no `{key}`");
-                let help = format!("leave `{key}` out, or take the other strategy");
+                let help = format!("leave `{key}` out, or choose the other strategy");
                 faults.at("E0334", at.key(key), Target::Key, message, help);
             }
             _ => {}

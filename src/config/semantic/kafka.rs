@@ -23,10 +23,19 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("auto.offset.reset", "write `auto_offset_reset` instead"),
     ("session.timeout.ms", "write `session_timeout_ms` instead"),
     ("auto.commit.interval.ms", "write `commit_interval_ms` instead"),
-    ("auto.commit.enable", "leave it out: offsets are committed behind settled records only"),
-    ("enable.auto.commit", "leave it out: offsets are committed behind settled records only"),
-    ("enable.auto.offset.store", "leave it out: offsets are committed behind settled records only"),
-    ("offset.store.method", "leave it out: offsets are kept by the brokers"),
+    (
+        "auto.commit.enable",
+        "leave it out: offsets are committed only after their records are settled",
+    ),
+    (
+        "enable.auto.commit",
+        "leave it out: offsets are committed only after their records are settled",
+    ),
+    (
+        "enable.auto.offset.store",
+        "leave it out: offsets are committed only after their records are settled",
+    ),
+    ("offset.store.method", "leave it out: offsets are stored by the brokers"),
     ("enable.partition.eof", "leave it out: `run --once` sets it where it needs it"),
     ("partition.assignment.strategy", "leave it out: it is always `cooperative-sticky`"),
     ("group.protocol", "leave it out: it is always `classic`"),
@@ -50,7 +59,7 @@ fn servers(faults: &mut FaultCollector<'_>, path: &ConfigPath, servers: &str) {
     if let Some(wrong) = wrong {
         let message = match wrong {
             "" => "a broker without a name".to_owned(),
-            _ => format!("`{wrong}` is no broker's address"),
+            _ => format!("`{wrong}` is not the address of a broker"),
         };
         let help = "write `host:port`, several separated by commas: `kafka-1:9092,kafka-2:9092`";
         faults.at("E0351", path.key("bootstrap_servers"), Target::Value, message, help);
@@ -76,7 +85,7 @@ fn topics(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourc
         let path = path.key("topics").index(index);
         let pattern = topic.starts_with('^').then(|| regex::Regex::new(topic));
         if !seen.insert(topic) {
-            let message = format!("topic `{topic}` is there twice");
+            let message = format!("topic `{topic}` is listed twice");
             faults.at("E0353", path, Target::Value, message, "leave one of them out");
         } else if let Some(Err(error)) = &pattern {
             let message = format!("bad regular expression: {}", regex_fault(error));
@@ -125,7 +134,7 @@ fn options(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSour
     let limit = limit.unwrap_or(MAX_POLL_INTERVAL_MS);
     if kafka.drain_timeout_ms >= limit {
         let message = format!(
-            "the group waits {limit} ms at most, so {} ms cannot be used up",
+            "the group waits at most {limit} ms for a member, so it cannot drain for {} ms",
             kafka.drain_timeout_ms
         );
         let help = "choose less, or raise `librdkafka_options.\"max.poll.interval.ms\"`";

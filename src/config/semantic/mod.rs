@@ -276,7 +276,7 @@ fn test(faults: &mut FaultCollector<'_>, index: usize, case: &TestCase, sinks: &
     for (number, request) in case.requests.iter().enumerate() {
         let ExpectedRequest { method, path: at, body } = request;
         if method.is_none() && at.is_none() && body.is_none() {
-            let message = "a request that says nothing";
+            let message = "an expected request without conditions";
             let help = "give `method`, `path` or `body`";
             let path = path.key("requests").index(number);
             faults.at("E0318", path, Target::Value, message, help);
@@ -287,7 +287,7 @@ fn test(faults: &mut FaultCollector<'_>, index: usize, case: &TestCase, sinks: &
             && moment.parse::<jiff::Timestamp>().is_err()
         {
             let path = path.key("calls").index(number).key("timestamp");
-            let message = format!("`{moment}` is not a moment in RFC 3339's form");
+            let message = format!("`{moment}` is not a time in the form of RFC 3339");
             let help = "with date, time and zone: `2026-01-01T00:00:00Z`";
             faults.at("E0320", path, Target::Value, message, help);
         }

@@ -22,11 +22,12 @@ pub(super) fn check(
     address(faults, path, sink);
     if sink.api_key.expose_secret().trim().is_empty() {
         let message = "the api key is empty";
-        let help = "App settings > Advanced has it; is the variable or file really filled?";
+        let help = "App settings > Advanced has it; check that the variable or file is not empty";
         faults.at("E0317", path.key("api_key"), Target::Value, message, help);
     } else if !is_header_text(sink.api_key.expose_secret()) {
-        let message = "the api key has characters no key has";
-        let help = "a key is visible ASCII text without spaces; was it copied whole and alone?";
+        let message = "the api key has characters that no api key has";
+        let help =
+            "a key is visible ASCII text without spaces; check that it was copied completely";
         faults.at("E0317", path.key("api_key"), Target::Value, message, help);
     }
     let mapped =
@@ -60,7 +61,7 @@ fn inputs(
     for (index, input) in sink.inputs.iter().enumerate() {
         let path = path.key("inputs").index(index);
         if !seen.insert(input.as_str()) {
-            let message = format!("input `{input}` is there twice");
+            let message = format!("input `{input}` is listed twice");
             faults.at("E0303", path, Target::Value, message, "leave one of them out");
         } else if sources.contains(input) {
             continue;
@@ -86,7 +87,7 @@ fn address(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSin
         let help = "`app = \"acme\"` stands for `https://acme.user.com/api/public/`; keep one";
         faults.at("E0307", path.key("endpoint"), Target::Key, message, help);
     } else if !meant {
-        let message = format!("`{path}` says neither `app` nor `endpoint`");
+        let message = format!("`{path}` has neither `app` nor `endpoint`");
         let help = "write `app = \"acme\"` for https://acme.user.com, or `endpoint = \"https://…/api/public/\"`";
         faults.at("E0306", path.clone(), Target::Key, message, help);
     }

@@ -160,7 +160,7 @@ fn links(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep
             faults.at("W0302", path.key(key), Target::Key, message, help);
         }
         if !is_path_of_keys(written) {
-            let message = format!("{written:?} is no path of keys");
+            let message = format!("{written:?} is not a path of keys");
             let help = "write `.` and the key, such as `.message`, `.log.text` or `.\"odd key\"`";
             faults.at("E0371", path.key(key), Target::Value, message, help);
         }
@@ -169,7 +169,7 @@ fn links(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep
         return;
     };
     if number > 0 {
-        let message = "`charset` has no effect behind the first step, which reads text";
+        let message = "`charset` has no effect after the first step, which reads text";
         let help = "write it into the first step";
         faults.at("W0302", path.key("charset"), Target::Key, message, help);
     }
@@ -253,7 +253,7 @@ fn columns(faults: &mut FaultCollector<'_>, path: &ConfigPath, columns: &[String
     let mut seen = HashSet::new();
     for (index, column) in columns.iter().enumerate() {
         if !seen.insert(column) {
-            let message = format!("column {column:?} is there twice");
+            let message = format!("column {column:?} is listed twice");
             let help = "give every column its own name";
             faults.at("E0322", path.index(index), Target::Value, message, help);
         }
@@ -269,7 +269,7 @@ fn pattern(faults: &mut FaultCollector<'_>, path: ConfigPath, text: &str) {
         }
         Ok(regex) if regex.capture_names().flatten().next().is_none() => {
             let message = "the pattern has no named groups, so its records would be empty";
-            let help = "name what you want to keep: `(?P<status>\\d+)`";
+            let help = "name the groups that become fields: `(?P<status>\\d+)`";
             faults.at("E0311", path, Target::Value, message, help);
         }
         Ok(_) => {}

@@ -108,10 +108,9 @@ impl YamlTree {
                     }
                     self.value(node, 0)
                 }
-                None => Err(SyntaxError::new(
-                    span,
-                    "invalid YAML: an alias inside the value it stands for",
-                )),
+                None => {
+                    Err(SyntaxError::new(span, "invalid YAML: an alias inside of its own value"))
+                }
             },
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err(SyntaxError::new(span, "invalid YAML: a second document")

@@ -1,18 +1,20 @@
 //! Adaptive concurrency: additive increase, multiplicative decrease, with Vector's constants.
 //!
-//! Pure: it is told when attempts start and how they end, and says how many may be in flight. A
-//! window lasts one mean round trip; at its end the limit moves by one, or down to nine tenths, or
-//! stays. It differs from Vector in three places, each for a measured reason:
+//! It receives the starts and ends of attempts and returns how many may be in flight. A window
+//! lasts one mean round trip; at its end the limit grows by one, falls to nine tenths, or stays. It
+//! differs from Vector in three points, each for a measured reason:
 //!
-//! * It starts by doubling (until the first back pressure or rise in latency), because one more a
-//!   round trip takes 10 s to reach 200 at 50 ms.
-//! * It remembers an unloaded round trip and does not follow latency beyond twice that. A mean that
-//!   moves along with the latency lets a queueing server's latency creep up without end.
-//! * The memory is renewed by a third of the limit for three round trips now and then, and at once
-//!   when half the limit does not make a slow server faster, so a change in the mix of requests is
-//!   not mistaken for load.
+//! * It starts by doubling, until the first back pressure or rise in latency: adding one per round
+//!   trip takes 10 s to reach 200 at 50 ms.
+//! * It stores an unloaded round trip and does not accept latency beyond twice that. A mean that
+//!   follows the latency lets the latency of a queueing server grow without end.
+//! * The stored round trip is measured again from time to time, with a third of the limit for three
+//!   round trips, and at once when half the limit does not make a slow server faster, so that a
+//!   change in the mix of requests is not mistaken for load.
 //!
-//! The invariant: 1 <= limit <= the configured maximum.
+//! # Invariants
+//!
+//! 1 <= limit <= the configured maximum.
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ pub struct ControllerSettings {
     pub initial: usize,
     /// The highest limit. Default: 200.
     pub max: usize,
-    /// What a decrease multiplies the limit with. Default: 0.9.
+    /// The factor of a decrease. Default: 0.9.
     pub decrease_ratio: f64,
     /// The weight of the newest window in the mean of the past. Default: 0.4.
     pub ewma_alpha: f64,
@@ -45,28 +47,30 @@ impl Default for ControllerSettings {
     }
 }
 
-/// What an attempt said about the server's load.
+/// What an attempt shows about the server's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadSignal {
-    /// It was done; its round trip counts.
+    /// It was completed; its round trip counts.
     Good,
-    /// Too much: 429, 5xx, timeout, no connection.
+    /// Overload: 429, 5xx, timeout, no connection.
     Backpressure,
-    /// Nothing (a 400).
+    /// Nothing (for example a 400).
     Neutral,
 }
 
-/// Latency above the unloaded one that is load for certain, and below which it is none.
+/// Ratios to the unloaded latency: above the first one there is load, below the second there is
+/// none.
 const HIGH: f64 = 2.0;
 const LOW: f64 = 1.5;
 /// Differences below this many seconds are noise of timers and schedulers.
 const NOISE: f64 = 0.005;
-/// How long the unloaded round trip is believed: this long, and this many round trips.
+/// How long the unloaded round trip is valid: this long, and this many round trips.
 const RENEW: Duration = Duration::from_secs(30);
 const RENEW_TRIPS: f64 = 100.0;
 /// Round trips a drain takes.
 const DRAIN_WINDOWS: u8 = 3;
-/// Half the limit must bring the latency below this share of what it was, or it was not the load.
+/// Half the limit must bring the latency below this share of what it was; otherwise load was not
+/// the reason.
 const RELIEF: f64 = 0.75;
 /// The window before any round trip is known.
 const FIRST_WINDOW: f64 = 1.0;
@@ -78,13 +82,13 @@ struct LatencyHistory {
     variance: f64,
 }
 
-/// The present window.
+/// The current window.
 #[derive(Debug, Clone, Copy)]
 struct RttWindow {
     started: Instant,
     sum: f64,
     count: u32,
-    /// The limit was reached: more might have been sent.
+    /// The limit was reached: more could have been sent.
     full: bool,
     pressed: bool,
 }
@@ -99,7 +103,7 @@ impl RttWindow {
     }
 }
 
-/// A short time at a third of the limit, to see the unloaded round trip anew.
+/// A short time at a third of the limit, to measure the unloaded round trip again.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
     back_to: usize,
@@ -107,7 +111,7 @@ struct Drain {
     lowest: f64,
 }
 
-/// Where a row of decreases for high latency began.
+/// Where a series of decreases for high latency began.
 #[derive(Debug, Clone, Copy)]
 struct HighLatency {
     limit: usize,
@@ -122,12 +126,12 @@ pub struct Controller {
     in_flight: usize,
     window: RttWindow,
     past: Option<LatencyHistory>,
-    /// The unloaded round trip and when it was last seen.
+    /// The unloaded round trip and when it was last measured.
     unloaded: Option<(f64, Instant)>,
     doubling: bool,
     drain: Option<Drain>,
     high: Option<HighLatency>,
-    /// Back pressure on attempts started before this moment has been answered already.
+    /// Back pressure on attempts started before this time has been taken into account.
     answered: Instant,
 }
 
@@ -148,27 +152,27 @@ impl Controller {
         }
     }
 
-    /// The present limit.
+    /// The current limit.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// An attempt starts.
+    /// Records the start of an attempt.
     pub fn sent(&mut self, now: Instant) {
         if self.in_flight == 0 && self.window.count == 0 {
-            // After a time of silence the window starts with the work.
+            // After a time without attempts the window starts with the first one.
             self.window.started = now;
         }
         self.in_flight += 1;
         self.window.full |= self.in_flight >= self.limit;
     }
 
-    /// An attempt was abandoned; it says nothing.
+    /// Records that an attempt was abandoned, which shows nothing.
     pub fn dropped(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// An attempt ended `rtt` after its start. Returns the limit if it changed.
+    /// Records that an attempt ended `rtt` after its start. Returns the limit if it changed.
     pub fn done(&mut self, now: Instant, rtt: Duration, signal: LoadSignal) -> Option<usize> {
         self.in_flight = self.in_flight.saturating_sub(1);
         match signal {
@@ -207,7 +211,7 @@ impl Controller {
         self.remember(window, now);
     }
 
-    /// Moves the limit by what the round trips of a window say.
+    /// Changes the limit according to the round trips of a window.
     fn adjust(&mut self, mean: f64, full: bool, now: Instant) {
         let over = |factor: f64| {
             self.unloaded.is_some_and(|(unloaded, _)| mean > unloaded * factor + NOISE)
@@ -234,7 +238,7 @@ impl Controller {
         }
     }
 
-    /// The latency is high: lower the limit, unless lowering it has been shown not to help.
+    /// The latency is high: lower the limit, unless a lower limit has been shown not to help.
     fn relieve(&mut self, mean: f64, now: Instant) {
         let began = *self.high.get_or_insert(HighLatency { limit: self.limit, mean });
         if self.limit * 2 <= began.limit.max(2) {
@@ -252,7 +256,7 @@ impl Controller {
         self.answered = now;
     }
 
-    /// Folds a window into the past, and starts a drain when the unloaded round trip is stale.
+    /// Merges a window into the past, and starts a drain when the unloaded round trip is stale.
     fn remember(&mut self, window: RttWindow, now: Instant) {
         let Some(mean) = window.mean() else { return };
         self.past = Some(match self.past {
@@ -280,7 +284,7 @@ impl Controller {
         }
     }
 
-    /// One window of a drain is over. The first still holds attempts from before.
+    /// One window of a drain is over. The first one still holds attempts from before.
     fn drained(&mut self, drain: Drain, window: RttWindow, now: Instant) {
         if window.pressed {
             self.drain = None;
@@ -298,7 +302,7 @@ impl Controller {
     }
 }
 
-/// A limit times a ratio of at most one, rounded down, never below one.
+/// A limit times a ratio of at most one, rounded down, at least one.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,4 +1,4 @@
-//! The controller against servers, in made-up time.
+//! The controller against simulated servers, under a paused clock.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ struct Run {
     slowest: Duration,
 }
 
-/// Endless work against a server with `workers` that each take `service` (plus jitter) an attempt.
+/// Endless work for a server with `workers` that each need `service` (plus jitter) for an attempt.
 fn run(
     mut limit: impl FnMut(Option<(Instant, Duration)>, Option<Instant>) -> usize,
     workers: usize,
@@ -125,7 +125,7 @@ fn backpressure_lowers_limit_once_per_window() {
 
 #[test]
 fn unused_limit_does_not_grow() {
-    // Guarantees that an idle sink does not earn a high limit.
+    // Guarantees that an idle sink does not get a high limit.
     let mut now = Instant::now();
     let settings = ControllerSettings { initial: 10, ..ControllerSettings::default() };
     let mut controller = Controller::new(settings, now);
@@ -140,7 +140,7 @@ fn unused_limit_does_not_grow() {
 #[test]
 fn changed_request_mix_is_learned() {
     // Guarantees that when all requests become four times slower without any load, the limit
-    // recovers instead of dwindling for good.
+    // recovers and does not stay low.
     let mut controller = Controller::new(ControllerSettings::default(), Instant::now());
     let (mut now, mut end) = (Instant::now(), Duration::ZERO);
     let start = now;

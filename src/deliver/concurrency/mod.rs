@@ -1,6 +1,6 @@
-//! How many attempts may be on the wire at once.
+//! How many attempts may be in flight at once.
 //!
-//! The [controller] decides the number, the [semaphore] holds to it; neither knows the other.
+//! The [controller] decides the number, the [semaphore] enforces it; neither knows the other.
 
 pub mod controller;
 pub mod semaphore;

@@ -1,7 +1,10 @@
-//! A fair semaphore whose size can shrink below what is lent out.
+//! A fair semaphore whose size can shrink below the number of permits in use.
 //!
-//! Permits that are to go while they are lent become a debt, which returning permits pay. It
-//! decides no size. The invariant: free + lent - debt = limit.
+//! Permits that are removed while they are in use become a debt, which returned permits pay.
+//!
+//! # Invariants
+//!
+//! free + in use - debt = limit.
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ struct PermitCount {
     debt: usize,
 }
 
-/// The permits. First come, first served.
+/// The permits, given out in order of arrival.
 #[derive(Debug)]
 pub struct ResizableSemaphore {
     semaphore: Arc<Semaphore>,
@@ -22,7 +25,7 @@ pub struct ResizableSemaphore {
 }
 
 impl ResizableSemaphore {
-    /// So many permits, all free.
+    /// A semaphore with this many permits, all free.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             semaphore: Arc::new(Semaphore::new(limit)),
@@ -34,12 +37,12 @@ impl ResizableSemaphore {
         self.size.lock()
     }
 
-    /// How many there are meant to be.
+    /// The limit.
     pub fn limit(&self) -> usize {
         self.size().limit
     }
 
-    /// Changes how many there are meant to be. Permits already lent stay lent.
+    /// Changes the limit. Permits in use stay in use.
     pub fn set_limit(&self, limit: usize) {
         let mut size = self.size();
         if limit > size.limit {
@@ -54,7 +57,7 @@ impl ResizableSemaphore {
         size.limit = limit;
     }
 
-    /// Waits for a permit. Dropping the future gives up the place in the queue.
+    /// Waits for a permit. Dropping the future gives up its position in the queue.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         let semaphore = Arc::clone(&self.semaphore);
         let inner = semaphore.acquire_owned().await.expect("the semaphore is never closed");
@@ -67,7 +70,7 @@ impl ResizableSemaphore {
     }
 }
 
-/// One permit; given back when dropped.
+/// One permit; returned when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     inner: Option<OwnedSemaphorePermit>,
@@ -84,7 +87,7 @@ impl Drop for Permit {
             size.debt -= 1;
             inner.forget();
         } else {
-            // Still under the lock, or a shrinking limit would count it as lent for ever.
+            // Under the lock, or a shrinking limit would count it as in use for ever.
             drop(inner);
         }
     }
@@ -103,8 +106,8 @@ mod tests {
         fn free_lent_and_owed_permits_add_up(
             steps in proptest::collection::vec((0_u8..3, 1_usize..40), 1..200),
         ) {
-            // Guarantees the invariant after every step, and that a permit is to be had exactly
-            // when fewer than the limit are lent.
+            // Guarantees the invariant after every step, and that a permit is available exactly
+            // when fewer than the limit are in use.
             let permits = ResizableSemaphore::new(1);
             let mut lent = Vec::new();
             for (what, n) in steps {
@@ -128,7 +131,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn permits_under_stress_never_exceed_limit() {
         // Guarantees that while the limit moves between 1 and 8, never more than 8 hold a permit,
-        // and that afterwards all are there again.
+        // and that afterwards all are free again.
         let permits = ResizableSemaphore::new(8);
         let holding = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
@@ -142,7 +145,7 @@ mod tests {
                         continue;
                     }
                     if round % 9 == 0 {
-                        // A waiter that goes away must not take a permit with it.
+                        // A waiter that gives up must not take a permit.
                         drop(permits.acquire().now_or_never());
                     }
                     let permit = permits.acquire().await;
@@ -163,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn permits_are_served_in_order() {
-        // Guarantees first come, first served.
+        // Guarantees the order of arrival.
         let permits = ResizableSemaphore::new(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let first = permits.acquire().await;

@@ -1,5 +1,5 @@
-//! What the dispatcher does about requests that fail for reasons of their own: one that is forbidden
-//! although the key works, and one that always fails while others succeed.
+//! Handles requests that fail for a reason of their own: one that is forbidden although the key
+//! works, and one that always fails while others succeed.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use crate::deliver::request::{ApiReply, Need, Request};
 use crate::deliver::routes::{RouteChange, RouteState};
 use crate::deliver::transport::{Attempts, BeforeSend, SendError};
 
-/// The least time between two attempts that only find out whether the server lives.
+/// The shortest time between two requests that only check whether the server works.
 const PULSE: Duration = Duration::from_secs(5);
 
-/// When it was found out whether the key works.
+/// When it was checked whether the key works.
 #[derive(Debug, Default)]
 pub(super) struct KeyChecks {
-    /// When it was last seen to.
+    /// When it worked last.
     works: Option<Instant>,
-    /// When it was last asked.
+    /// When it was checked last.
     asked: Option<Instant>,
 }
 
-/// What a check of the key found.
+/// The result of a check of the key.
 enum Checked {
     Works,
-    /// Everything halts.
+    /// Sending is halted.
     Refused,
-    /// There was no answer that says.
+    /// There was no response that shows it.
     Unknown,
 }
 
 impl<W: AttemptTransport> RequestDispatcher<W> {
-    /// A route did what it is for.
+    /// A request of a route succeeded.
     pub(super) fn served(&self, request: &Request, now: Instant) {
         if self.routes.succeeded(key(request), now) == RouteChange::Opened {
             let (method, route) = (request.method.as_str(), request.route);
@@ -52,8 +52,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// A request was forbidden: asks something that every good key may ask. If that is allowed,
-    /// only the route is closed; else everything halts.
+    /// A request was forbidden: sends a request that every valid key may send. If that is allowed,
+    /// only the route is closed; otherwise sending is halted.
     pub(super) async fn forbidden(
         &self,
         request: &Request,
@@ -101,9 +101,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer: Some(reply) }))
     }
 
-    /// Whether the key works, seen after `started`.
+    /// Whether the key works, checked after `started`.
     async fn find_out(&self, started: Instant, probe_token: Option<ProbeToken>) -> Checked {
-        // While everything halts the prober asks. It must not wait for a task that waits for its token.
+        // While sending is halted, the prober checks. It must not wait for a task that waits for
+        // its token.
         if probe_token.is_some() {
             return self.check_key(probe_token).await;
         }
@@ -123,7 +124,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         checked
     }
 
-    /// Asks something that every good key may ask.
+    /// Sends a request that every valid key may send.
     async fn check_key(&self, mut probe_token: Option<ProbeToken>) -> Checked {
         let Some(request) = &self.key_check else {
             return Checked::Unknown;
@@ -133,7 +134,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             if !self.halt.allows(probe_token.as_ref()) {
                 return Checked::Refused;
             }
-            // Nothing is noted before a look, so nothing can fail.
+            // Nothing is stored before a look-up, so nothing can fail.
             if let Ok(Some(pass)) = self.admit_as(&mut probe_token, None).await {
                 break pass;
             }
@@ -141,14 +142,14 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         match self.try_once(request, ConnectionChoice::Any, &Attempts::default(), pass).await {
             AfterAttempt::Return(reply) if reply.is_success() => Checked::Works,
             AfterAttempt::Halted => Checked::Refused,
-            // A page that is not the API's, or no answer.
+            // A page that is not from the API, or no response.
             AfterAttempt::Return(_) | AfterAttempt::Forbidden { .. } | AfterAttempt::Retry(_) => {
                 Checked::Unknown
             }
         }
     }
 
-    /// Waits for leave to make an attempt at this request.
+    /// Waits for permission to make an attempt at this request.
     pub(super) async fn leave(
         &self,
         request: &Request,
@@ -158,7 +159,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         loop {
             let way = self.way(request, attempts).await?;
             let pass = self.admit(before).await?;
-            // It may have been closed while this one waited for its turn.
+            // The route may have been closed while this request waited in the queue.
             if way == RouteState::Trial || !self.routes.is_shut(key(request)) {
                 return Ok(pass);
             }
@@ -191,7 +192,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// A request failed: is it this one, or the server?
+    /// A request failed: finds out whether the request or the server is the reason.
     pub(super) async fn note_failure(
         &self,
         request: &Request,
@@ -216,10 +217,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         );
     }
 
-    /// Where requests fail and nothing else was sent for a while, it is not known whether the server
-    /// lives: asks it.
+    /// If requests fail and nothing else was sent for a while, it is not known whether the server
+    /// works: sends it a cheap request.
     async fn take_pulse(&self) {
-        // A task that comes while another one checks continues without a check.
+        // A task that comes during another task's check continues without a check.
         let Ok(mut checks) = self.checks.try_lock() else {
             return;
         };
@@ -227,12 +228,12 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         let known =
             checks.asked.is_some_and(recent) || self.routes.last_success().is_some_and(recent);
         if !known && !self.halt.is_halted() {
-            // What it found stands in `routes`.
+            // The result of the check is in `routes`.
             self.check_noting(&mut checks).await;
         }
     }
 
-    /// The error of a request that fails for ever while others succeed.
+    /// The error of a request that always fails while others succeed.
     pub(super) fn is_poison(&self, request: &Request, attempts: &Attempts) -> Option<SendError> {
         if attempts.failure_history.failures(request.method, request.route) < self.poison.attempts {
             return None;

@@ -1,5 +1,5 @@
-//! Requests that fail for reasons of their own, through the dispatcher, in made-up time: poison, an
-//! outage, and a route that is forbidden.
+//! Requests that fail for reasons of their own, through the dispatcher, under a paused clock:
+//! poison, an outage, and a route that is forbidden.
 
 use super::*;
 use crate::config::sink::Concurrency;
@@ -176,8 +176,8 @@ async fn forbidden_optional_request_is_returned_to_its_caller() {
 
 #[tokio::test(start_paused = true)]
 async fn key_refused_on_every_route_halts_delivery() {
-    // Guarantees that a 403 with a key that is not good for anything stops all, and that a cure is
-    // noticed.
+    // Guarantees that a 403 with a key that is not valid for anything stops all, and that a valid
+    // one is noticed.
     let begin = Instant::now();
     let (dispatcher, wire) = make(move |_| match begin.elapsed() < Duration::from_secs(20) {
         true => 403,

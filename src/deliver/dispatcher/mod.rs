@@ -1,8 +1,12 @@
-//! The loop that carries one request until there is an answer that stands.
+//! The loop that sends one request until there is a final response.
 //!
-//! Gate, halt, permit, rate token, attempt, verdict: each is decided elsewhere, this file only puts
-//! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
-//! but its turn at the [door](super::admission) and the note that it may be sent, it holds no permit.
+//! Pause, circuit breaker, permit, rate, attempt, classification: each is decided in its own
+//! module; this file only calls them in order. It knows no HTTP.
+//!
+//! # Invariants
+//!
+//! While a request waits it holds no permit, except in the queue of the [admission
+//! gate](super::admission) and while the mark that it may be sent is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,23 +44,23 @@ use failing::KeyChecks;
 /// Makes one attempt.
 #[async_trait]
 pub(super) trait AttemptTransport: Send + Sync {
-    /// Sends the request once and reports what came of it, within its own timeout.
+    /// Sends the request once and returns the result, within its own timeout.
     async fn attempt(&self, request: &Request, connection: ConnectionChoice) -> Attempt;
 }
 
 /// Which connection an attempt may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionChoice {
-    /// Any, one that was kept too.
+    /// Any connection, also one that was used before.
     Any,
     /// A new one.
     Fresh,
 }
 
-/// Pages in a row that an [optional](Need::Optional) request outlives.
+/// Web pages in a row after which an [optional](Need::Optional) request is given up.
 const OPTIONAL_TRIES: u32 = 5;
 
-/// What the dispatcher needs to know besides the wire.
+/// The settings of the dispatcher apart from the transport.
 pub(super) struct DispatcherSettings<'a> {
     /// The name of the sink, for the log.
     pub(super) sink: &'a str,
@@ -70,7 +74,7 @@ pub(super) struct DispatcherSettings<'a> {
     pub(super) stop: CancellationToken,
 }
 
-/// Carries requests over a wire.
+/// Sends requests over a transport.
 pub(super) struct RequestDispatcher<W> {
     transport: W,
     /// The name of the sink, for the log.
@@ -85,7 +89,7 @@ pub(super) struct RequestDispatcher<W> {
     routes: RouteTable,
     poison: PoisonPolicy,
     key_check: Option<Request>,
-    /// Held while it is being found out whether the key works.
+    /// Held while it is checked whether the key works.
     checks: tokio::sync::Mutex<KeyChecks>,
     route_closed: Duration,
     cures: fn(u16) -> &'static str,
@@ -102,12 +106,12 @@ impl<W> Drop for RequestDispatcher<W> {
     }
 }
 
-/// Leave to make one attempt, with everything that has to be given back afterwards, however the
+/// The permission for one attempt, with everything that has to be returned afterwards, however the
 /// attempt ends.
 struct AttemptPermit<'a, W> {
     dispatcher: &'a RequestDispatcher<W>,
     started: Instant,
-    /// What the quota still waits for: this attempt's end.
+    /// What the quota still waits for: the end of this attempt.
     ticket: Option<AttemptTicket>,
     probe_token: Option<ProbeToken>,
     _permit: Permit,
@@ -133,9 +137,9 @@ impl<W> Drop for AttemptPermit<'_, W> {
 /// What to do after an attempt.
 enum AfterAttempt {
     Return(ApiReply),
-    /// Wait for the cure, then try again.
+    /// Wait until the server accepts the key, then try again.
     Halted,
-    /// Find out whether the key works.
+    /// Check whether the key works.
     Forbidden {
         status: u16,
         reply: ApiReply,
@@ -150,7 +154,7 @@ struct NextAttempt {
     why: RetryReason,
     side_effect: SideEffect,
     wait: Duration,
-    /// The answer, where there was one.
+    /// The response, if there was one.
     answer: Option<ApiReply>,
 }
 
@@ -208,22 +212,22 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         self.halt.watch()
     }
 
-    /// What was learned of the server's quota; `None` while it is being found out.
+    /// The estimated quota of the server; `None` while it is not known.
     pub(super) fn learned_quota(&self) -> Option<LearnedQuota> {
         self.admission.learned(Instant::now())
     }
 
-    /// Begins with what was learned of the quota before.
+    /// Starts with an earlier estimate of the quota.
     pub(super) fn restore_quota(&self, learned: LearnedQuota) {
         self.admission.restore(Instant::now(), learned);
     }
 
-    /// Whether the server answered anything well lately.
+    /// Whether the server answered any request successfully in the last half minute.
     pub(super) fn is_alive(&self) -> bool {
         self.routes.is_alive(Instant::now())
     }
 
-    /// Waits for leave to make an attempt.
+    /// Waits for permission to make an attempt.
     async fn admit(
         &self,
         before: Option<&dyn BeforeSend>,
@@ -238,8 +242,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// Waits for a permit and a turn at the door. `None` if the role is of no use any more, or the
-    /// gate was closed meanwhile.
+    /// Waits for a permit and in the queue of the admission gate. `None` if the probe token is not
+    /// valid any more, or a pause began meanwhile.
     async fn admit_as(
         &self,
         probe_token: &mut Option<ProbeToken>,
@@ -249,7 +253,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         if !self.halt.allows(probe_token.as_ref()) || !self.admission.is_open(Instant::now()) {
             return Ok(None);
         }
-        // With a permit in hand, so that only what is about to leave is noted as sent.
+        // With a permit, so that only a request that is about to be sent is marked as sent.
         if let Some(before) = before {
             before.before_send().await?;
         }
@@ -273,7 +277,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }))
     }
 
-    /// Makes one attempt and tells everyone concerned.
+    /// Makes one attempt and reports it to all observers.
     async fn try_once(
         &self,
         request: &Request,
@@ -312,7 +316,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         self.decide(request, outcome, attempt, failed, pass, throttled, now)
     }
 
-    /// Reports an answer to the quota. Returns how the request waits if it was refused.
+    /// Reports a response to the quota. Returns how the request waits if it was refused.
     fn feed_quota(
         &self,
         pass: &mut AttemptPermit<'_, W>,
@@ -320,7 +324,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         outcome: &AttemptDisposition,
         now: Instant,
     ) -> Option<Throttled> {
-        // Without an answer the ticket goes back with the permit.
+        // Without a response the ticket is returned with the permit.
         let Attempt::Answer { status, limits, .. } = attempt else { return None };
         let ticket = pass.ticket.take()?;
         if *status != 429 {
@@ -350,7 +354,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         };
         let signal = match outcome {
             AttemptDisposition::Delivered => LoadSignal::Good,
-            // A throttle is the quota's matter.
+            // A throttle is handled by the quota.
             AttemptDisposition::Retry {
                 why: RetryReason::Stale(_) | RetryReason::Status(429),
                 ..
@@ -361,7 +365,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             }
         };
         pass.open = false;
-        // The permits follow under the same lock, or two changes could arrive in the wrong order.
+        // The number of permits changes under the same lock, or two changes could be applied in the
+        // wrong order.
         let mut controller = controller.lock();
         if let Some(limit) = controller.done(now, rtt, signal) {
             self.permits.set_limit(limit);
@@ -409,7 +414,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                     Need::Optional => OPTIONAL_TRIES,
                     Need::FirstContact => 0,
                 };
-                // A page that is called a success would be taken for an answer at first contact.
+                // A web page with a success status would be taken for a response at first contact.
                 if let RetryReason::NotTheApi(page) = why
                     && failed >= tries
                     && (request.expects.need == Need::Optional || !(200..300).contains(&page))
@@ -426,14 +431,14 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// An answer came that only a good key gets.
+    /// Reports a response that proves the key valid.
     fn key_works(&self, probe_token: Option<&ProbeToken>, now: Instant) {
         if probe_token.is_some() {
             self.announce(self.halt.accepted(now), 0);
         }
     }
 
-    /// How long a request that was refused with 429 waits by itself.
+    /// How long a request that was refused with 429 waits alone.
     fn throttle(&self, throttled: Throttled, after: Option<Duration>, failed: u32) -> Duration {
         match throttled {
             Throttled::Paused(pause) => {
@@ -452,7 +457,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 let ceiling = self.retry.longest.max(least);
                 let own = least.saturating_mul(1 << failed.min(16)).min(ceiling);
                 match after {
-                    // A second is the least that most services can say.
+                    // One second is the shortest time that most services can send.
                     Some(after) if after <= Duration::from_secs(1) => own.min(after),
                     Some(after) => after,
                     None => own,
@@ -461,8 +466,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// How long this request waits by itself. What the server asked for with 503 pauses everyone
-    /// instead, once.
+    /// How long this request waits alone. A `Retry-After` with 503 pauses all requests instead,
+    /// once.
     fn wait(
         &self,
         why: &RetryReason,
@@ -474,7 +479,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         if matches!(why, RetryReason::Stale(_)) {
             return Duration::ZERO;
         }
-        // Only this status speaks for the whole server.
+        // Only this status applies to the whole server.
         if *why == RetryReason::Status(503)
             && let Some(pause) = after
         {
@@ -543,7 +548,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     /// Repeated failures are logged at growing intervals.
     fn tell(&self, request: &Request, attempts: &Attempts, why: &RetryReason) {
         let (sink, route, failed) = (&*self.sink, request.route, attempts.failed);
-        // In an outage every request fails; its begin and its end are logged.
+        // In an outage every request fails; only its begin and its end are logged.
         let fails_alone =
             || attempts.failing_since.is_some_and(|since| self.outage.lock().worked_since(since));
         if failed >= 4 && failed.is_power_of_two() && fails_alone() {
@@ -576,7 +581,7 @@ fn key(request: &Request) -> RouteKey {
     (request.method, request.route)
 }
 
-/// What a status that halts says, for logs.
+/// The log message for a status that halts sending.
 fn refusal(status: u16) -> &'static str {
     match status {
         402 => "the server answers that the account is not paid",
@@ -595,7 +600,7 @@ fn reply(attempt: Attempt) -> ApiReply {
             };
             ApiReply { status, body }
         }
-        // Only answers are delivered or rejected.
+        // Only responses are delivered or rejected.
         _ => ApiReply { status: 0, body: Bytes::new() },
     }
 }

@@ -20,7 +20,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
         let mut connection = ConnectionChoice::Any;
         loop {
-            // An ambiguous failure was looked up before this request is sent again.
+            // After an ambiguous failure, the caller looked it up before it sends this request
+            // again.
             if let Some(poison) = self.is_poison(request, attempts) {
                 return Err(poison);
             }
@@ -30,7 +31,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 pass = self.leave(request, attempts, before) => pass?,
             };
             attempts.sent = attempts.sent.saturating_add(1);
-            // The permit and the prober's role go back with the pass, before any waiting.
+            // The permit and the probe token are returned before any waiting.
             let mut next = self.try_once(request, connection, attempts, pass).await;
             if let AfterAttempt::Forbidden { status, reply, started, probe_token } = next {
                 next = tokio::select! {
@@ -54,7 +55,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             }
             let is_stale = matches!(again.why, RetryReason::Stale(_));
             connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
-            // A connection that the server had closed is no failure of the request.
+            // A connection that the server had closed is not a failure of the request.
             if !is_stale {
                 if attempts.failed == 0 {
                     attempts.failing_since = Some(Instant::now());
@@ -72,11 +73,11 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                     RetryReason::Status(429) => Denial::TooMany,
                     _ => Denial::None,
                 };
-                // Without an answer it is not known yet whether it is sent again.
+                // Without a response it is not known yet whether it is sent again.
                 if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
                     self.observer.retry(again.why.label());
                 }
-                // That the side_effect is open matters more than that the process stops.
+                // The unknown effect of the request is more important than the stop of the process.
                 drop(self.rest(again.wait).await);
                 return Err(SendError::Ambiguous { why: again.why.text(), denial });
             }

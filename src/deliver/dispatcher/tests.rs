@@ -1,4 +1,4 @@
-//! The dispatcher in made-up time, over wires that are functions.
+//! The dispatcher under a paused clock, over transports that are functions.
 
 use super::*;
 use crate::config::sink::{Concurrency, ConcurrencyMode};
@@ -92,8 +92,8 @@ async fn send<W: AttemptTransport>(
 
 #[tokio::test(start_paused = true)]
 async fn request_is_retried_until_a_final_answer() {
-    // Guarantees that every kind of trouble is outlived, each attempt is counted, and `failed`
-    // starts anew for the next request.
+    // Guarantees that every kind of failure is survived, each attempt is counted, and `failed`
+    // starts again for the next request.
     let wire = script([
         Attempt::NotSent { detail: "refused".into() },
         answer(500, None),
@@ -257,7 +257,7 @@ async fn dropped_request_releases_its_permits() {
 #[tokio::test(start_paused = true)]
 async fn refused_key_stops_all_requests_but_one_probe() {
     // Guarantees that while halted one attempt starts per backoff, that all requests survive, and
-    // that they go on once the key is good.
+    // that they continue once the key is valid.
     let refusals = std::iter::repeat_n(answer(401, None), 4 + 5);
     let wire = script(refusals.chain([answer(200, None)]));
     let made = make(Arc::clone(&wire), &fixed(4), OnAuthFailure::Retry);

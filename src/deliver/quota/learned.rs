@@ -49,6 +49,13 @@ impl LearnedQuota {
         *self == Self::default()
     }
 
+    /// Requests a second that it allows; `None` if that is not known.
+    pub fn per_sec(&self) -> Option<f64> {
+        let window = self.window.map(|(length, count)| count / length);
+        let known = [self.rate, window].into_iter().flatten();
+        known.filter(|rate| rate.is_finite() && *rate > 0.0).reduce(f64::min)
+    }
+
     /// Whether it differs so little from another that it need not be stored again.
     pub fn is_close_to(&self, other: &Self) -> bool {
         let near = |a: Option<f64>, b: Option<f64>| match (a, b) {

@@ -207,7 +207,7 @@ impl Compiler {
         for (n, case) in cases.iter().enumerate() {
             let at = at.index(n);
             if case.when.is_none() && n + 1 < cases.len() {
-                let message = "the cases behind this one can never be reached";
+                let message = "the cases after this one can never be reached";
                 let help = "give it a `when`, or move it to the end";
                 self.value_fault(&at, report("E0213", message).help(help));
             }
@@ -252,31 +252,31 @@ impl Compiler {
         let mut found = Vec::new();
         if spec.required && spec.default.is_some() {
             let why = "a field with a `default` is never missing, so `required` does nothing";
-            found.push(("required", why.to_owned(), "take one of them out"));
+            found.push(("required", why.to_owned(), "remove one of them"));
         }
         if spec.format.is_some() && !timestamp {
             let why = "`format` is for timestamps";
-            found.push(("format", why.to_owned(), "add as = \"timestamp\", or take it out"));
+            found.push(("format", why.to_owned(), "add as = \"timestamp\", or remove it"));
         }
         if spec.map_default.is_some() && spec.map.is_none() {
             found.push(("map_default", "there is no `map`".to_owned(), "add `map`"));
         }
         if spec.each.is_some() && spec.join.is_some() {
             let why = "`each` makes objects, which `join` cannot join";
-            found.push(("join", why.to_owned(), "take one of them out"));
+            found.push(("join", why.to_owned(), "remove one of them"));
         }
         if let (Some(shape), true) = (shape, spec.join.is_some() || spec.each.is_some()) {
             let why = format!("`{shape}` is for objects, and `each` and `join` make none");
-            found.push((shape, why, "take one of them out"));
+            found.push((shape, why, "remove one of them"));
         }
         if spec.required && spec.on_failure == Some(OnFailure::Drop) {
             let why = "a `required` field that is left out sends the record to the dead letters, so \
                        `drop` does nothing";
-            found.push(("on_failure", why.to_owned(), "take one of them out"));
+            found.push(("on_failure", why.to_owned(), "remove one of them"));
         }
         if spec.timezone.is_some() && !timestamp {
             let why = "`timezone` is for timestamps";
-            found.push(("timezone", why.to_owned(), "add as = \"timestamp\", or take it out"));
+            found.push(("timezone", why.to_owned(), "add as = \"timestamp\", or remove it"));
         }
         for (key, message, help) in found {
             self.fault(&at.key(key), FaultTarget::Key, report("E0208", message).help(help));
@@ -392,7 +392,8 @@ impl Compiler {
             }
         };
         if path.root != Root::Here {
-            let message = format!("`get` looks into the value at hand; `{text}` leaves it");
+            let message =
+                format!("`get` reads inside of the current value; `{text}` is outside of it");
             let help = "write a path that starts with a dot; `path` reads the record";
             self.value_fault(at, report("E0221", message).help(help));
             return None;

@@ -257,7 +257,7 @@ impl Compiler {
             self.value_fault(
                 &at,
                 report("E0214", "an alias call needs `user_id`")
-                    .help("set `user_id` to the path of the id that stays"),
+                    .help("set `user_id` to the path of the id that remains"),
             );
         } else if !has("user_id") && !has("anonymous_id") {
             self.value_fault(
@@ -270,7 +270,7 @@ impl Compiler {
                         rule.call
                     ),
                 )
-                .help("set `user_id` to the path of the customer's own id of the user"),
+                .help("set `user_id` to the path of the user's external id"),
             );
         }
         let lacks = match rule.call {
@@ -330,7 +330,7 @@ impl Compiler {
             self.value_fault(
                 &at.key("preset"),
                 report("E0213", message)
-                    .help(format!("give `{by}` a `when`, or take the preset out")),
+                    .help(format!("give `{by}` a `when`, or remove the preset")),
             );
         }
     }

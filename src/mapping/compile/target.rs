@@ -141,7 +141,7 @@ pub(super) fn place(key: &str, rest: &str) -> Result<FieldPath, FaultBuilder> {
         Ok(_) => Err(report("E0204", format!("the target `{key}` is nested too deep"))),
         Err(error) => {
             let message = format!("the target `{key}` cannot be read: {}", error.message);
-            let help = "write a name with odd characters in quotes: traits.\"odd name\"";
+            let help = "write a name with unusual characters in quotes: traits.\"odd name\"";
             Err(report("E0204", message).help(help))
         }
     }
@@ -204,8 +204,8 @@ impl TargetSet {
         let others = way.iter().filter_map(|hash| self.whole.get(hash));
         let other = others.chain(self.above.get(own)).min();
         let report = other.and_then(|other| self.keys.get(*other)).map(|other| {
-            report("E0216", format!("`{key}` and `{other}` fill the same place"))
-                .help("take one of them out")
+            report("E0216", format!("`{key}` and `{other}` set the same value"))
+                .help("remove one of them")
         });
         let number = self.keys.len();
         self.whole.entry(*own).or_insert(number);

@@ -5,7 +5,9 @@
 //! many queued ones as were sent while the last group was written, so that most requests find their
 //! mark already written. At a low request rate nothing is marked ahead.
 //!
-//! # Invariants A request is sent only after the mark of its record is durable. A mark is removed
+//! # Invariants
+//!
+//! A request is sent only after the mark of its record is durable. A mark is removed
 //! only while no request of its record can have been sent.
 
 use std::collections::{BTreeMap, HashMap};

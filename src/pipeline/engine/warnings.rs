@@ -13,7 +13,7 @@ use crate::record::Record;
 /// How often a sink warns. Finding the nearest rule takes as long as mapping a few records.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Kinds of dead letters that are told apart; further ones are counted by their reason.
+/// Kinds of dead letters that are distinguished; further ones are counted by their reason.
 const MAX_KINDS: usize = 256;
 
 /// Kinds that one line names at most.

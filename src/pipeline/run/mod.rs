@@ -17,7 +17,7 @@ use super::summary::Summary;
 use crate::api::PlaygroundText;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline, Report};
-use crate::sink::{SinkBuildError, SinkError};
+use crate::sink::{Destination, SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, Source, SourceError};
 use crate::telemetry::{Metrics, StatusRecorder};
 
@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub metrics: Metrics,
     /// Stops it.
     pub stop: Shutdown,
+    /// Where the requests of its sinks go.
+    pub destination: Destination,
 }
 
 /// Why a pipeline did not start or failed.
@@ -146,7 +148,9 @@ impl BuiltPipeline {
 
     /// Runs until the sources end or it is stopped, and all their records are settled.
     ///
-    /// # Errors If a part fails. A stop and a refused key are not errors; the summary has them.
+    /// # Errors
+    ///
+    /// If a part fails. A stop and a refused key are not errors; the summary has them.
     pub async fn run(self) -> Result<Summary, RunError> {
         self.supervise(Fingerprints::default(), None).await
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RunError, RunOptions};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
-use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
+use crate::sink::{Destination, Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
 use crate::source::{
     self, Downstream, DownstreamBuffer, LocationMetadata, ReadMode, SharedCheckpoints, Source,
 };
@@ -58,6 +58,7 @@ pub(super) async fn build_sinks(
             name: name.clone(),
             store: options.store.clone(),
             metrics: metrics.clone(),
+            destination: options.destination,
             on_auth_failure: match options.mode {
                 ReadMode::Once => OnAuthFailure::Abort,
                 ReadMode::Follow => OnAuthFailure::Retry,
@@ -71,11 +72,12 @@ pub(super) async fn build_sinks(
         let built = config.build(cx).await;
         let (sink, healthcheck) =
             built.map_err(|error| RunError::Build { name: name.clone(), error })?;
+        let is_checked = config.healthcheck.enabled && options.destination == Destination::Account;
         sinks.push(BuiltSink {
             name: name.clone(),
             inputs: config.inputs.clone(),
             sink,
-            healthcheck: config.healthcheck.enabled.then_some(healthcheck),
+            healthcheck: is_checked.then_some(healthcheck),
             metrics,
             durable: config.buffer.kind == BufferKind::Disk,
             stop,

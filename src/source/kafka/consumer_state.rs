@@ -1,5 +1,5 @@
 //! State shared by the poll thread, the ack callbacks and the commit thread: the partition tracker
-//! behind its lock, and rejected records that are yet to be produced to the dead-letter topic.
+//! under its lock, and rejected records that are yet to be produced to the dead-letter topic.
 //!
 //! # Invariants
 //!

@@ -112,7 +112,7 @@ pub(super) async fn serve(
         tasks.wait().await;
         push.wait_until_idle().await;
     };
-    // Each connection is told to close, and closes after its last response.
+    // Each connection is asked to close, and closes after its last response.
     let (mut settled, mut ended) = (pin!(settled), pin!(graceful.shutdown()));
     tokio::select! {
         () = &mut ended => settled.await,

@@ -1,7 +1,9 @@
-//! The catalogue: which custom attributes User.com has, and the creation of those it lacks.
+//! The catalogue: which custom attributes User.com has, and the creation of missing ones.
 //!
-//! Invariant: one attribute is created once, however many ops ask for it at the same time. A
-//! listing that was under way while an attribute was created does not make us forget it.
+//! # Invariants
+//!
+//! One attribute is created once, however many ops need it at the same time. A listing that was
+//! being read while an attribute was created does not remove it from the catalogue.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::ValueType;
+use crate::config::account::UnknownAttributeAnswer;
 use crate::config::sink::{AttributeType, AttributeTypes};
 use crate::deliver::{ApiReply, Attempts, Need, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
@@ -18,12 +21,12 @@ use crate::usercom::keyed_mutex::KeyedLocks;
 use crate::usercom::outcome::{ExecuteError, ExecutorObserver};
 use crate::usercom::profile::limits::{name_std, std_form};
 
-/// Pages of definitions read at most; beyond lies a server that never ends its list.
+/// Pages of definitions that are read at most: a list may have no end.
 const MAX_PAGES: usize = 1_000;
-/// How long a created attribute is believed in although a listing does not show it yet.
+/// How long a created attribute counts as present although a listing does not show it yet.
 const VISIBILITY_DELAY: Duration = Duration::from_secs(60);
 
-/// Whose attribute it is.
+/// The owner of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::usercom) enum AttributeOwner {
     /// A user's.
@@ -41,7 +44,7 @@ impl AttributeOwner {
         }
     }
 
-    /// Reads the name, in whatever case; old answers call a `clientuser` a `user`.
+    /// Parses the name, in upper or lower case; old responses call a `clientuser` a `user`.
     pub(in crate::usercom) fn parse(name: &str) -> Option<Self> {
         match name.trim().to_ascii_lowercase().as_str() {
             "clientuser" | "user" => Some(Self::User),
@@ -54,39 +57,40 @@ impl AttributeOwner {
 /// A definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Attribute {
-    /// Its number, if User.com says it: one that was deleted and made anew has another.
+    /// Its id, if User.com sends it: an attribute that was deleted and created again has another
+    /// one.
     pub(in crate::usercom) id: Option<u64>,
-    /// The name people see.
+    /// The display name.
     pub(in crate::usercom) name: Box<str>,
-    /// The name in bodies.
+    /// The name in request bodies.
     pub(in crate::usercom) name_std: Box<str>,
     /// Its type.
     pub(in crate::usercom) value_type: ValueType,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug, Clone)]
 pub(in crate::usercom) enum AttributeState {
     /// It is defined.
     Known(Arc<Attribute>),
-    /// User.com refused to create it; asked again after the next reading.
+    /// User.com refused to create it; the creation is tried again after the next listing.
     Refused,
 }
 
-/// What became of the wish for an attribute.
+/// The result of a request for an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::usercom) enum Creation {
-    /// It is there.
+    /// It exists.
     Known,
     /// User.com refuses it.
     Refused,
-    /// Too many were created already.
+    /// Too many were created recently.
     TooMany,
 }
 
 type AttributeKey = (AttributeOwner, String);
 
-/// By content, then by name, so that asking for one makes no text.
+/// By owner, then by name, so that a look-up allocates no string.
 #[derive(Default)]
 struct AttributeStates {
     users: HashMap<String, AttributeState>,
@@ -112,10 +116,10 @@ impl AttributeStates {
 #[derive(Default)]
 struct CatalogState {
     slots: AttributeStates,
-    /// When we created what; forgotten once it has settled.
+    /// The attributes that this process created, and when; removed after the visibility delay.
     recently_created: HashMap<AttributeKey, Instant>,
-    /// Attributes that exist but are not listed in a form that can be read. Each reading of the list
-    /// keeps them: otherwise values of records that are on their way would be dropped.
+    /// Attributes that exist but are not listed in a form that can be parsed. Each listing keeps
+    /// them; otherwise values of records in flight would be dropped.
     unlisted: HashSet<AttributeKey>,
     read_at: Option<Instant>,
 }
@@ -128,20 +132,22 @@ pub(in crate::usercom) struct Catalogue {
     reading: tokio::sync::Mutex<()>,
     /// A lock for every attribute that is being created.
     creating: KeyedLocks<AttributeKey>,
-    /// The types of attributes that are to be created, where they are not text.
+    /// The types of attributes that will be created, if they are not text.
     declared: HashMap<AttributeKey, AttributeType>,
-    /// Attributes of another type than declared that were told.
+    /// What becomes of attributes of users that a write names and that do not exist.
+    unknown: UnknownAttributeAnswer,
+    /// Attributes for which the log has a warning about a type other than the declared one.
     told: Mutex<HashSet<AttributeKey>>,
 }
 
-/// Whether a creation is refused because the attribute is there already.
+/// Whether a creation is refused because the attribute exists already.
 fn says_it_exists(reply: &ApiReply) -> bool {
     let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
     matches!(reply.status, 400 | 409) && (body.contains("exist") || body.contains("unique"))
 }
 
 impl Catalogue {
-    /// An unread catalogue that is read anew every `refresh`.
+    /// A catalogue that was not read yet and is read again every `refresh`.
     pub(in crate::usercom) fn new(refresh: Duration) -> Self {
         Self {
             names: RwLock::default(),
@@ -149,11 +155,12 @@ impl Catalogue {
             reading: tokio::sync::Mutex::default(),
             creating: KeyedLocks::default(),
             declared: HashMap::new(),
+            unknown: UnknownAttributeAnswer::default(),
             told: Mutex::default(),
         }
     }
 
-    /// Takes the types of attributes that are to be created.
+    /// Sets the types of attributes that will be created.
     pub(in crate::usercom) fn declare(
         &mut self,
         users: &AttributeTypes,
@@ -166,7 +173,12 @@ impl Catalogue {
         }
     }
 
-    /// The type an attribute gets when it is created.
+    /// Takes what becomes of attributes that a write names and that do not exist.
+    pub(in crate::usercom) fn unknown(&mut self, answer: UnknownAttributeAnswer) {
+        self.unknown = answer;
+    }
+
+    /// The type with which an attribute is created.
     pub(in crate::usercom) fn declared(
         &self,
         content: AttributeOwner,
@@ -183,7 +195,7 @@ impl Catalogue {
         self.read_at().is_some()
     }
 
-    /// What is known of a name.
+    /// The state of a name.
     pub(in crate::usercom) fn get(
         &self,
         content: AttributeOwner,
@@ -196,7 +208,8 @@ impl Catalogue {
     /// Reads the list if it was never read, or is too old and no other task is reading it.
     ///
     /// # Errors
-    /// When the first reading fails. Later ones leave the old list standing.
+    ///
+    /// When the first reading fails. After a later failure the old list remains in use.
     pub(in crate::usercom) async fn ensure(
         &self,
         transport: &dyn Transport,
@@ -217,7 +230,11 @@ impl Catalogue {
                 if self.read_at() == Some(read_at)
                     && let Err(error) = self.read(Need::Required, transport, attempts).await
                 {
-                    tracing::warn!(%error, "the catalogue of attributes could not be read anew");
+                    tracing::warn!(
+                        %error,
+                        "User.com's list of attributes cannot be read again: the former list stays in \
+                         use, and it is read again later. Nothing need be done"
+                    );
                     self.write().read_at = Some(asked);
                 }
             }
@@ -226,9 +243,10 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Reads the list now; one reading serves all who asked before it began.
+    /// Reads the list now; one reading serves all callers that asked before it began.
     ///
     /// # Errors
+    ///
     /// When the list cannot be read.
     pub(in crate::usercom) async fn reread(
         &self,
@@ -237,17 +255,18 @@ impl Catalogue {
     ) -> Result<(), ExecuteError> {
         let asked = Instant::now();
         let _reading = self.reading.lock().await;
-        // The time kept is that of a reading's beginning.
+        // The stored time is the beginning of the reading.
         if self.read_at().is_some_and(|read_at| read_at > asked) {
             return Ok(());
         }
         self.read(Need::Required, transport, attempts).await
     }
 
-    /// Reads the list as the first thing that is asked of a server.
+    /// Reads the list as the first request to a server.
     ///
     /// # Errors
-    /// When the list cannot be read, or there is something else than the API.
+    ///
+    /// When the list cannot be read, or the response is not from the API.
     pub(in crate::usercom) async fn open(
         &self,
         transport: &dyn Transport,
@@ -257,10 +276,11 @@ impl Catalogue {
         self.read(Need::FirstContact, transport, attempts).await
     }
 
-    /// Finds or creates an attribute. `book` says whether one more may be created.
+    /// Finds or creates an attribute. `book` returns whether one more may be created.
     ///
     /// # Errors
-    /// When there is no answer.
+    ///
+    /// When there is no response.
     pub(in crate::usercom) async fn create(
         &self,
         content: AttributeOwner,
@@ -289,11 +309,23 @@ impl Catalogue {
         probe: &dyn ExecutorObserver,
     ) -> Result<Creation, ExecuteError> {
         let value_type = self.declared(key.0, name);
+        let by_the_write = self.unknown == UnknownAttributeAnswer::Created
+            && key.0 == AttributeOwner::User
+            && value_type == AttributeType::String;
+        if by_the_write {
+            self.add(key, Arc::new(asked_for(key, name, value_type)));
+            probe.attribute_created(name, value_type.as_str());
+            return Ok(Creation::Known);
+        }
         let request = wire::create(name, key.0, value_type);
         let reply = match transport.send(&request, attempts).await {
-            // No record gets this attribute: they are sent without it.
+            // No record gets this attribute: records are sent without it.
             Err(error @ SendError::Poison { .. }) => {
-                tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
+                tracing::warn!(
+                    attribute = ?name, of = key.0.as_str(), %error,
+                    "the attribute cannot be created: its values are dropped from all records. Create \
+                     it at User.com, or remove it from the mapping"
+                );
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 return Ok(Creation::Refused);
             }
@@ -301,18 +333,11 @@ impl Catalogue {
         };
         if reply.is_success() {
             let attribute = Arc::new(created(&reply, key, name, value_type));
-            let mut names = self.write();
-            let now = Instant::now();
-            for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
-                let slot = AttributeState::Known(Arc::clone(&attribute));
-                names.slots.of_mut(key.0).insert(key.1.clone(), slot);
-                names.recently_created.insert(key, now);
-            }
-            drop(names);
+            self.add(key, attribute);
             probe.attribute_created(name, value_type.as_str());
             return Ok(Creation::Known);
         }
-        // Most likely another process was quicker: then it is in the list.
+        // Most likely another process created it: then it is in the list.
         self.reread(transport, attempts).await?;
         match self.get(key.0, name) {
             Some(AttributeState::Known(_)) => Ok(Creation::Known),
@@ -332,10 +357,25 @@ impl Catalogue {
             }
             _ => {
                 let refused = ExecuteError::refused("to create an attribute", &reply);
-                tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
+                tracing::warn!(
+                    attribute = ?name, of = key.0.as_str(), status = reply.status, error = ?refused,
+                    "User.com refuses to create the attribute: its values are dropped from all \
+                     records. Create it at User.com, or remove it from the mapping"
+                );
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 Ok(Creation::Refused)
             }
+        }
+    }
+
+    /// Adds an attribute that was just created.
+    fn add(&self, key: &AttributeKey, attribute: Arc<Attribute>) {
+        let mut names = self.write();
+        let now = Instant::now();
+        for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
+            let slot = AttributeState::Known(Arc::clone(&attribute));
+            names.slots.of_mut(key.0).insert(key.1.clone(), slot);
+            names.recently_created.insert(key, now);
         }
     }
 
@@ -352,7 +392,7 @@ impl Catalogue {
         let mut asked = HashSet::new();
         for page_number in 0..MAX_PAGES {
             let reply = transport.send(&request, attempts).await?;
-            // The last page may name a next one that is not there.
+            // The last page may name a next one that does not exist.
             if reply.status == 404 && page_number > 0 {
                 break;
             }
@@ -377,7 +417,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Says once of each attribute that it has another type than the settings name.
+    /// Logs once per attribute that it has another type than the settings name.
     fn tell_other_types(&self, slots: &AttributeStates) {
         for (key, declared) in &self.declared {
             let Some(AttributeState::Known(attribute)) = slots.of(key.0).get(&key.1) else {
@@ -390,8 +430,8 @@ impl Catalogue {
                     attribute = ?key.1, of = key.0.as_str(), declared = declared.as_str(),
                     account = attribute.value_type.as_str(),
                     "the attribute has another type at User.com than the settings name; values are \
-                     converted to the type it has there, and those that do not fit are left out; \
-                     name that type, or delete the attribute at User.com so that it is made anew"
+                     converted to the type it has there, and those that do not fit are dropped; \
+                     name that type, or delete the attribute at User.com so that it is created again"
                 );
             }
         }
@@ -419,7 +459,7 @@ impl Catalogue {
     }
 }
 
-/// The definition a creation's answer holds; what it does not say is as we asked.
+/// The definition in a creation's response; what the response lacks is as requested.
 fn created(
     reply: &ApiReply,
     key: &AttributeKey,
@@ -428,11 +468,16 @@ fn created(
 ) -> Attribute {
     match wire::definition(&endpoint::json(reply)) {
         Some((content, attribute)) if content == key.0 => attribute,
-        _ => Attribute {
-            id: None,
-            name: name.into(),
-            name_std: key.1.as_str().into(),
-            value_type: ValueType::parse(value_type.as_str(), &serde_json::Value::Null, false),
-        },
+        _ => asked_for(key, name, value_type),
+    }
+}
+
+/// An attribute as its creation asks for it.
+fn asked_for(key: &AttributeKey, name: &str, value_type: AttributeType) -> Attribute {
+    Attribute {
+        id: None,
+        name: name.into(),
+        name_std: key.1.as_str().into(),
+        value_type: ValueType::parse(value_type.as_str(), &serde_json::Value::Null, false),
     }
 }

@@ -1,4 +1,4 @@
-//! One value to one type. Pure. What does not fit is an error, never a guess.
+//! Converts one value to one attribute type. What does not fit is an error, never a guess.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub enum ValueType {
     DateTime,
     /// One or several of a list of choices.
     Fixed {
-        /// The choices as declared; empty where the catalogue does not tell them.
+        /// The choices as declared; empty if the catalogue does not have them.
         choices: Vec<Box<str>>,
         /// Whether several may be chosen.
         many: Cardinality,
@@ -51,7 +51,7 @@ pub enum Cardinality {
 }
 
 impl ValueType {
-    /// Reads a type as the catalogue names it. A type unknown to us takes any JSON.
+    /// Parses a type as the catalogue names it. An unknown type accepts any JSON.
     pub(in crate::usercom) fn parse(name: &str, choices: &Value, many: bool) -> Self {
         match name {
             "boolean" => Self::Boolean,
@@ -85,7 +85,7 @@ impl ValueType {
     }
 }
 
-/// Choices are texts, or objects that hold one.
+/// Choices are strings, or objects that contain one.
 fn declared(choices: &Value) -> Vec<Box<str>> {
     let text = |choice: &Value| -> Option<Box<str>> {
         let text = choice
@@ -113,7 +113,8 @@ pub enum ConversionError {
 /// Converts a JSON value to an attribute's type; times without a zone are in UTC.
 ///
 /// # Errors
-/// When the value has no equal in that type, or is not JSON.
+///
+/// When the value has no equivalent in that type, or is not JSON.
 pub fn convert<'j>(
     json_text: &'j str,
     value_type: &ValueType,
@@ -121,11 +122,12 @@ pub fn convert<'j>(
     convert_in(&TimeZone::UTC, json_text, value_type)
 }
 
-/// Converts a JSON value to an attribute's type; the answer is the JSON to send. Times without a
-/// zone are in `timezone`.
+/// Converts a JSON value to an attribute's type; returns the JSON to send. Times without a zone are
+/// in `timezone`.
 ///
 /// # Errors
-/// When the value has no equal in that type, or is not JSON.
+///
+/// When the value has no equivalent in that type, or is not JSON.
 pub(in crate::usercom) fn convert_in<'j>(
     timezone: &TimeZone,
     json_text: &'j str,
@@ -145,13 +147,13 @@ pub(in crate::usercom) fn convert_in<'j>(
         ValueType::Fixed { choices, many } => fixed(&value, choices, *many)?,
         ValueType::Float => float(&value)?,
         ValueType::Integer => integer(&value)?,
-        // Strings went their own way.
+        // Strings were handled above.
         ValueType::Json | ValueType::String => json_text.to_owned(),
     };
     Ok(Json::from_valid_unchecked(out))
 }
 
-/// Any value as a text that is not too long. Most are short strings without escapes.
+/// Any value as a string that is not too long. Most are short strings without escapes.
 fn string(json_text: &str) -> Result<Json<'_>, ConversionError> {
     match inner(json_text) {
         Some(inner) if inner.len() <= MAX_TEXT_LEN && needs_no_escaping(inner) => {
@@ -161,9 +163,9 @@ fn string(json_text: &str) -> Result<Json<'_>, ConversionError> {
     }
 }
 
-/// Whether conversion to `string` cuts the value.
+/// Whether conversion to `string` truncates the value.
 pub(in crate::usercom) fn overflows(json_text: &str) -> bool {
-    // Escapes only make JSON longer than the text it stands for.
+    // Escapes make JSON longer than the string it stands for, never shorter.
     json_text.len() > MAX_TEXT_LEN
         && text(json_text).is_ok_and(|text| text.chars().count() > MAX_TEXT_LEN)
 }
@@ -180,7 +182,7 @@ fn text(json_text: &str) -> Result<Cow<'_, str>, ConversionError> {
     text.map_err(|_| ConversionError::Not("JSON"))
 }
 
-/// What stands between the quotes of a string.
+/// The text between the quotes of a string.
 fn inner(json_text: &str) -> Option<&str> {
     json_text.strip_prefix('"')?.strip_suffix('"')
 }

@@ -1,4 +1,4 @@
-//! Custom attributes: which there are, of which type, and what a value becomes under that type.
+//! Custom attributes: which exist, their types, and the conversion of values to these types.
 
 mod catalogue;
 mod convert;

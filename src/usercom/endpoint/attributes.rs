@@ -19,7 +19,7 @@ pub(in crate::usercom) fn list_page(path: String) -> Request {
     long(get(PATH, path))
 }
 
-/// `POST attributes/`. A repeat is refused as existing.
+/// `POST attributes/`. A repetition is refused because the attribute exists.
 pub(in crate::usercom) fn create(
     name: &str,
     content: AttributeOwner,
@@ -33,7 +33,7 @@ pub(in crate::usercom) fn create(
     write(Method::Post, PATH, PATH.into(), body, Idempotency::Idempotent)
 }
 
-/// Reads a definition; `None` for content that is neither a user nor a company.
+/// Parses a definition; `None` for content that is neither a user nor a company.
 pub(in crate::usercom) fn definition(entry: &Value) -> Option<(AttributeOwner, Attribute)> {
     let content = AttributeOwner::parse(entry["content_type"].as_str()?)?;
     let name = entry["name"].as_str().or_else(|| entry["name_std"].as_str())?;

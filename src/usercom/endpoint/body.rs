@@ -1,4 +1,4 @@
-//! The body of a request as it grows: one JSON object, written in one text.
+//! The body of a request under construction: one JSON object, written into one string.
 
 use std::fmt::{Display, Write as _};
 
@@ -8,15 +8,15 @@ use jiff::fmt::temporal::DateTimePrinter;
 use crate::call::write_string;
 use crate::schedule::PackedFields;
 
-/// Most bodies fit; one that does not grows.
-const ROOM: usize = 512;
+/// The capacity at the start, which suffices for most bodies.
+const INITIAL_CAPACITY: usize = 512;
 
-/// A JSON object whose names the caller keeps unique.
+/// A JSON object. The caller keeps the names unique.
 pub(in crate::usercom) struct Body(String);
 
 impl Body {
     pub(in crate::usercom) fn new() -> Self {
-        let mut text = String::with_capacity(ROOM);
+        let mut text = String::with_capacity(INITIAL_CAPACITY);
         text.push('{');
         Self(text)
     }
@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn request_body_is_one_json_object() {
-        // Names and texts are escaped, and commas stand between fields only, also in an object.
+        // Names and strings are escaped, and there are commas between fields only, also in an
+        // object.
         let field = |name, json| Field { name, class: FieldClass::Standard, json };
         let data = PackedFields::from_iter([field("p", "1"), field("q", "{}")]);
         let body = Body::new()

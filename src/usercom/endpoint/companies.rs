@@ -1,7 +1,8 @@
-//! Companies: update, create, find, join.
+//! Companies: update, create, find, add a member.
 
 use serde_json::Value;
 
+use super::events::UserRef;
 use super::{Body, get, json, long, number, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
 
@@ -30,7 +31,7 @@ pub(in crate::usercom) fn update_number(
     ))
 }
 
-/// The body of a new company. One without a name is named by its id.
+/// The body of a new company. One without a name gets its id as its name.
 pub(in crate::usercom) fn body(
     group: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -42,7 +43,7 @@ pub(in crate::usercom) fn body(
     body.all(slices(fields)).done()
 }
 
-/// `POST companies/`. Not keyed: a second one may make a second company.
+/// `POST companies/`. Without a key: a second request may create a second company.
 pub(in crate::usercom) fn create(
     group: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -62,30 +63,50 @@ pub(in crate::usercom) fn list() -> Request {
     long(get("companies/", "companies/".into()))
 }
 
-/// `POST companies/:id/add_member/`. Twice is as good as once.
-pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
-    let path = format!("companies/{company}/add_member/");
-    let body = Body::new().number("user_id", user).done();
-    long(write(Method::Post, "companies/:id/add_member/", path, body, Idempotency::Idempotent))
+/// By which of its ids a company is named in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum CompanyRef<'a> {
+    /// The customer's own id, safe in a path.
+    ExternalCompanyId(&'a str),
+    /// User.com's number.
+    Number(u64),
 }
 
-/// What a company object says.
+/// `add_member`. Twice is as good as once.
+pub(in crate::usercom) fn add_member(company: CompanyRef<'_>, user: UserRef<'_>) -> Request {
+    let body = match user {
+        UserRef::Number(id) => Body::new().number("user_id", id),
+        UserRef::ExternalUserId(id) => Body::new().text("user_custom_id", id),
+    };
+    let (route, path) = match company {
+        CompanyRef::Number(id) => {
+            ("companies/:id/add_member/", format!("companies/{id}/add_member/"))
+        }
+        CompanyRef::ExternalCompanyId(id) => (
+            "companies-by-id/:id/add_member/",
+            format!("companies-by-id/{}/add_member/", segment(id).unwrap_or_default()),
+        ),
+    };
+    long(write(Method::Post, route, path, body.done(), Idempotency::Idempotent))
+}
+
+/// The content of a company object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Found {
-    /// User.com's number of the company.
+    /// User.com's id of the company.
     pub(in crate::usercom) id: Option<u64>,
-    /// Numbers of the users that belong to it, if it says.
+    /// User.com's ids of its members, if the object has them.
     pub(in crate::usercom) members: Option<Vec<u64>>,
 }
 
-/// Reads a company object.
+/// Parses a company object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     found_in(&json(reply))
 }
 
-/// Reads a company object out of a list.
+/// Parses a company object out of a list.
 pub(in crate::usercom) fn found_in(body: &Value) -> Found {
-    // Entries may be numbers, or users with a number.
+    // Entries may be ids, or users with an id.
     let member = |entry: &Value| number(entry).or_else(|| number(&entry["id"]));
     let members = body.get("employees").and_then(Value::as_array);
     Found {
@@ -94,7 +115,7 @@ pub(in crate::usercom) fn found_in(body: &Value) -> Found {
     }
 }
 
-/// Whether an entry of the list is the company with this own id.
+/// Whether an entry of the list is the company with this external id.
 pub(in crate::usercom) fn is_named(entry: &Value, group: &str) -> bool {
     ["custom_id", "company_id"].iter().any(|name| entry[name].as_str() == Some(group))
 }

@@ -1,4 +1,4 @@
-//! Events: one occurrence out, a user's history in.
+//! Events: sends one occurrence, reads a user's history.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -7,12 +7,12 @@ use super::{Body, get, needed, segment, without_nul, write};
 use crate::deliver::{Idempotency, Method, Need, Request};
 use crate::schedule::PackedFields;
 
-/// By which of its ids a user is named in a path.
+/// The id by which a path names a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::usercom) enum UserRef<'a> {
-    /// The customer's own id, safe in a path.
+    /// The external id, safe in a path.
     ExternalUserId(&'a str),
-    /// User.com's number.
+    /// User.com's id.
     Number(u64),
 }
 
@@ -67,9 +67,9 @@ pub(in crate::usercom) fn history(whose: UserRef<'_>) -> Request {
     needed(request, Need::Optional)
 }
 
-/// The zone's offset under which an entry of the history is the occurrence that was sent, see
-/// [`offset`]; `None` where it is another. Values are compared as text, number, truth or moment:
-/// User.com converts them to the type of the event's attribute, and leaves out what it cannot
+/// The zone offset under which an entry of the history is the occurrence that was sent, see
+/// [`offset`]; `None` if it is another occurrence. Values are compared as string, number, boolean
+/// or time: User.com converts them to the type of the event's attribute, and drops what it cannot
 /// convert.
 pub(in crate::usercom) fn same_at(
     entry: &Value,
@@ -105,8 +105,8 @@ pub(in crate::usercom) fn written_time(entry: &Value) -> &Value {
     }
 }
 
-/// By how many seconds a time is off, where it may be the one that was sent: by none; or, where it
-/// names no zone, by the offset of some zone. `difference` is `None` where it cannot be that time.
+/// By how many seconds a time differs from the time that was sent: by none; or, if it names no
+/// zone, by the offset of some zone. `difference` is `None` if it cannot be that time.
 pub(in crate::usercom) fn offset(
     written: &Value,
     difference: impl Fn(Timestamp) -> Option<i64>,
@@ -118,7 +118,7 @@ pub(in crate::usercom) fn offset(
     (off == 0 || is_zone).then_some(off)
 }
 
-/// Whether a time says in which zone it is meant. Numbers count seconds in UTC.
+/// Whether a time names its zone. Numbers count seconds in UTC.
 pub(in crate::usercom) fn has_zone(written: &Value) -> bool {
     let Value::String(text) = written else {
         return true;
@@ -127,7 +127,7 @@ pub(in crate::usercom) fn has_zone(written: &Value) -> bool {
     if text.parse::<f64>().is_ok() {
         return true;
     }
-    // Behind the date, whose own hyphens say nothing, and the `T` that begins the time of day.
+    // The search begins after the date, whose hyphens are not a zone, and the `T`.
     let clock = text.get(10..).unwrap_or_default().trim_start_matches(['T', 't', ' ']);
     clock.contains(|c: char| matches!(c, '+' | '-' | '[') || c.is_alphabetic())
 }

@@ -1,7 +1,8 @@
-//! One file per family of endpoints: requests out of values, values out of replies.
+//! One file per family of endpoints: builds requests from values, and parses responses into values.
 //!
-//! Not here: when to send what. Invariant: untrusted text reaches a path only through
-//! [`segment`], and every path ends in `/`.
+//! # Invariants
+//!
+//! Untrusted text reaches a path only through [`segment`], and every path ends in `/`.
 
 pub(super) mod attributes;
 mod body;
@@ -18,14 +19,14 @@ use url::Url;
 use self::body::Body;
 use crate::deliver::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
 
-/// The longest answer read where a list or a company with all its members comes, in bytes.
+/// The longest response that is read if it is a list or a company with all its members, in bytes.
 const LONG_REPLY: usize = 4 * MAX_RESPONSE_BYTES;
 
 /// Everything but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// An id as one path segment, or `None` where no encoding is safe: URL parsers read `%2E%2E` as
-/// `..`, and servers in front may read `%2F` as `/`. Such ids go by number. NULs are left out, as
+/// An id as one path segment, or `None` if no encoding is safe: URL parsers read `%2E%2E` as `..`,
+/// and proxies may read `%2F` as `/`. For such ids the remote id is used. NULs are left out, as
 /// they are in bodies.
 pub(super) fn segment(id: &str) -> Option<String> {
     let id = id.replace('\0', "");
@@ -39,13 +40,13 @@ fn get(route: &'static str, path: String) -> Request {
     Request { method, path, route, body: None, idempotency, expects }
 }
 
-/// The same request, of whose answer so much is needed.
+/// The same request with another importance of its response.
 pub(super) fn needed(mut request: Request, need: Need) -> Request {
     request.expects.need = need;
     request
 }
 
-/// The same request, whose answer may be long.
+/// The same request, whose response may be long.
 fn long(mut request: Request) -> Request {
     request.expects.max_body = LONG_REPLY;
     request
@@ -77,7 +78,7 @@ pub(super) fn without_nul(json: String) -> String {
             rest = behind;
             continue;
         }
-        // The character behind a backslash belongs to it: `\\u0000` is no NUL.
+        // The character after a backslash belongs to it: `\\u0000` is not a NUL.
         let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
         out.push_str(&rest[..end]);
         rest = &rest[end..];
@@ -91,15 +92,16 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
     fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
-/// A reply's body as JSON, with or without a byte order mark; `Null` where it is not JSON.
+/// A response's body as JSON, with or without a byte order mark; `Null` if it is not JSON.
 pub(super) fn json(reply: &ApiReply) -> Value {
     let body = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
     serde_json::from_slice(body).unwrap_or(Value::Null)
 }
 
-/// A number of a user or company, written as an integer, as a float without a fraction, or as text.
+/// The id of a user or company, written as an integer, as a float without a fraction, or as a
+/// string.
 pub(super) fn number(value: &Value) -> Option<u64> {
-    // Floats hold whole numbers up to here exactly.
+    // Up to here floats hold whole numbers exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |number: f64| {
         let fits = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
@@ -132,7 +134,7 @@ pub(super) struct Page {
 const LIST_NAMES: [&str; 4] = ["results", "data", "attributes", "items"];
 
 /// The entries of a list that is an object: an array under one of the usual names, or objects by
-/// name, as `{"plan": {"id": 1, ...}}`.
+/// name, as in `{"plan": {"id": 1, ...}}`.
 fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     for name in LIST_NAMES {
         match body.get_mut(name).map(Value::take) {
@@ -144,7 +146,7 @@ fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     objects(body)
 }
 
-/// The values of an object that are objects themselves; a missing `name` is its key.
+/// The values of an object that are objects; a missing `name` is set to the key.
 fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     let objects = by_name.iter_mut().filter(|(_, value)| value.is_object());
     objects
@@ -158,11 +160,11 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
         .collect()
 }
 
-/// Reads a page; a bare array is a list of one page.
+/// Parses a page; a bare array is a list of one page.
 ///
-/// `next` is an absolute URL chosen by the server. Only its query is used, on the path that was
-/// asked: a reply cannot lead anywhere else, nor does it matter under which name the server knows
-/// itself.
+/// `next` is an absolute URL that the server chooses. Only its query is used, on the path of the
+/// request: a response cannot lead to another server or path, and the name under which the server
+/// knows itself does not matter.
 pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let (results, next) = match json(reply) {
         Value::Array(results) => (results, None),
@@ -186,7 +188,7 @@ pub(super) fn page_entries(body: &Value) -> Vec<Value> {
 }
 
 fn follow(next: &str, asked: &str) -> Option<String> {
-    // A made-up host lets relative references resolve; it goes nowhere.
+    // An invented host lets relative references resolve; no request is sent to it.
     let base = Url::parse("http://localhost/").ok()?;
     let next = base.join(next).ok()?;
     let path = asked.split('?').next().unwrap_or_default();
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn nul_is_removed_from_bodies_and_paths() {
-        // Guarantees that no NUL leaves, and that a backslash in front of `u0000` is not taken for
+        // Guarantees that no NUL is sent, and that a backslash in front of `u0000` is not taken for
         // one.
         for (json, sent) in [
             (r#"{"a":"x\u0000y\u0000"}"#, r#"{"a":"xy"}"#),
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn ids_as_number_or_string_are_parsed() {
-        // Guarantees that a float, a text and a byte order mark do not hide a user's number.
+        // Guarantees that a user's id is found as a float, as a string and after a byte order mark.
         for body in [
             "{\"id\":7}",
             "{\"id\":7.0}",

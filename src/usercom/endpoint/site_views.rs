@@ -1,4 +1,6 @@
-//! Page views: one out, a user's page hits in.
+//! Page views: sends one, reads a user's history.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,27 +13,41 @@ use crate::deliver::{Idempotency, Method, Need, Request};
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::usercom) struct View<'a> {
-    /// Host of the page.
+    /// The host of the page.
     pub(in crate::usercom) domain: &'a str,
-    /// Path of the page.
+    /// The path of the page.
     pub(in crate::usercom) path: &'a str,
-    /// When it was viewed.
+    /// The time of the view.
     pub(in crate::usercom) at: Timestamp,
 }
 
+/// How a page view names its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) enum Viewer<'a> {
+    /// By User.com's key.
+    Key(Cow<'a, str>),
+    /// By the customer's own id, in a field.
+    ExternalUserId(&'static str, &'a str),
+    /// By User.com's number.
+    Number(u64),
+}
+
 /// The body of a page view.
-pub(in crate::usercom) fn body(user_key: &str, view: View<'_>) -> String {
-    Body::new()
-        .text("client_user", user_key)
-        .text("page_domain", view.domain)
+pub(in crate::usercom) fn body(viewer: &Viewer<'_>, view: View<'_>) -> String {
+    let body = match viewer {
+        Viewer::Key(key) => Body::new().text("client_user", key),
+        Viewer::ExternalUserId(field, id) => Body::new().text(field, id),
+        Viewer::Number(id) => Body::new().number("user_id", id),
+    };
+    body.text("page_domain", view.domain)
         .text("page_path", view.path)
         .moment("timestamp", view.at)
         .done()
 }
 
-/// `POST site-views/`, which names the user by key.
-pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
-    let body = body(user_key, view);
+/// `POST site-views/`.
+pub(in crate::usercom) fn view(viewer: &Viewer<'_>, view: View<'_>) -> Request {
+    let body = body(viewer, view);
     write(Method::Post, "site-views/", "site-views/".into(), body, Idempotency::NonIdempotent)
 }
 
@@ -47,8 +63,8 @@ pub(in crate::usercom) fn history(whose: UserRef<'_>) -> Request {
     needed(request, Need::Optional)
 }
 
-/// The zone's offset under which an entry of the history is the page view that was sent, see
-/// [`offset`]; `None` where it is another. What is kept of its moment may be whole seconds.
+/// The zone offset under which an entry of the history is the page view that was sent, see
+/// [`offset`]; `None` if it is another one. User.com may store the time in whole seconds.
 pub(in crate::usercom) fn same_at(entry: &Value, sent: View<'_>) -> Option<i64> {
     let offset = offset(written_time(entry), |seen| {
         let millis = |at: Timestamp| at.subsec_nanosecond() / 1_000_000;

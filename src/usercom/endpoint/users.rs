@@ -17,7 +17,7 @@ pub(in crate::usercom) fn body<'a>(
     Body::new().text("custom_id", own_id).all(fields).done()
 }
 
-/// `POST users/update_or_create/`, keyed on `custom_id`. Twice is as good as once.
+/// `POST users/update_or_create/`, keyed on `custom_id`. It may be repeated.
 pub(in crate::usercom) fn upsert(
     own_id: &str,
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -38,7 +38,7 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
     get("users/:id/", format!("users/{id}/"))
 }
 
-/// `POST users/merge/`: the parent stays. A repeat finds no user left to merge.
+/// `POST users/merge/`: the parent remains. A repetition finds no user to merge.
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
     let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
     write(Method::Post, "users/merge/", "users/merge/".into(), body, Idempotency::Idempotent)
@@ -62,25 +62,25 @@ pub(in crate::usercom) fn search(kind: KeyKind, key: &str) -> Request {
     let value = utf8_percent_encode(key, STRICT);
     let query = match kind {
         KeyKind::UserKey => format!("key={value}"),
-        // Without `many` one of several records comes.
+        // Without `many` only one of several records is returned.
         KeyKind::Email => format!("email={value}&many=true"),
         KeyKind::Phone => format!("phone_number={value}"),
     };
     get("users/search/", format!("users/search/?{query}"))
 }
 
-/// The external id of a record, as far as an answer says it.
+/// The external id of a record, if the response contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) enum OwnId {
     /// It has none.
     None,
     /// It has this one.
     Some(String),
-    /// The answer does not say.
+    /// The response does not contain it.
     Unsaid,
 }
 
-/// Reads the external id of a user object.
+/// Parses the external id of a user object.
 fn own_id_in(user: &Value) -> OwnId {
     let id = user.get("custom_id").or_else(|| user.get("user_id").filter(|id| !id.is_number()));
     match id {
@@ -91,78 +91,123 @@ fn own_id_in(user: &Value) -> OwnId {
     }
 }
 
-/// Reads the external id of the user an answer shows.
+/// Parses the external id of the user in a response.
 pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
     own_id_in(&json(reply))
 }
 
-/// Reads the users a search found: a list, a page or one user. An entry whose key is another one
-/// is left out: a search may be less strict than a comparison.
+/// A user that a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) struct SearchHit {
+    /// User.com's number of the user.
+    pub(in crate::usercom) number: u64,
+    /// Its external id.
+    pub(in crate::usercom) own_id: OwnId,
+    /// Whether it has the key that was searched for; `None` where the answer does not show it.
+    pub(in crate::usercom) has_key: Option<bool>,
+}
+
+/// What came in place of an answer about the key that was searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum NoSearchAnswer {
+    /// A body that is not JSON: it may be damaged, or not the API's.
+    Unreadable(u16),
+    /// A status that speaks of the route.
+    Refused(u16),
+}
+
+/// Reads the users a search found: a list, a page or one user. An entry that shows another key is
+/// left out: a search may be less strict than a comparison, or ignore its parameter.
 pub(in crate::usercom) fn searched(
     reply: &ApiReply,
     kind: KeyKind,
     key: &str,
-) -> Vec<(u64, OwnId)> {
+) -> Result<Vec<SearchHit>, NoSearchAnswer> {
     let body = json(reply);
+    let is_json = !body.is_null() || reply.body.trim_ascii() == b"null";
+    match reply.status {
+        200..300 if is_json => {}
+        // A key of a form that User.com does not take, or one that no user has.
+        400 | 422 => return Ok(Vec::new()),
+        404 if is_json || reply.body.trim_ascii().is_empty() => return Ok(Vec::new()),
+        status @ (200..300 | 404) => return Err(NoSearchAnswer::Unreadable(status)),
+        status => return Err(NoSearchAnswer::Refused(status)),
+    }
     let users = match number(&body["id"]) {
         Some(_) => vec![body],
         None => page(reply, "users/search/").results,
     };
+    let hits = users.iter().filter_map(|user| hit(user, kind, key));
+    Ok(hits.filter(|hit| hit.has_key != Some(false)).collect())
+}
+
+/// Reads whether the user that an answer shows has a key.
+pub(in crate::usercom) fn shown(reply: &ApiReply, kind: KeyKind, key: &str) -> Option<SearchHit> {
+    hit(&json(reply), kind, key).filter(|_| reply.is_success())
+}
+
+fn hit(user: &Value, kind: KeyKind, key: &str) -> Option<SearchHit> {
     let names: &[&str] = match kind {
         KeyKind::UserKey => &["user_key", "key"],
         KeyKind::Email => &["email"],
         KeyKind::Phone => &["phone_number", "phone"],
     };
-    let is_it = |user: &&Value| {
-        let shown = names.iter().find_map(|name| user.get(name));
-        shown.is_none_or(|shown| {
-            shown.as_str().and_then(|shown| normalized(kind, shown)).as_deref() == Some(key)
-        })
+    let shown = names.iter().find_map(|name| user.get(name));
+    let is_key = |shown: &Value| match shown {
+        Value::String(shown) => normalized(kind, shown).as_deref() == Some(key),
+        // A telephone number that was read as one.
+        Value::Number(shown) => normalized(kind, &shown.to_string()).as_deref() == Some(key),
+        _ => false,
     };
-    let read = |user: &Value| Some((number(&user["id"])?, own_id_in(user)));
-    users.iter().filter(is_it).filter_map(read).collect()
+    let has_key = shown.map(is_key);
+    Some(SearchHit { number: number(&user["id"])?, own_id: own_id_in(user), has_key })
 }
 
-/// What an upsert's answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The content of an upsert's response.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Upserted {
-    /// Whether the user was new, if it says.
+    /// Whether the user was new, if the response says so.
     pub(in crate::usercom) created: Option<bool>,
-    /// User.com's number of the user, if it says.
+    /// User.com's id of the user, if the response has it.
     pub(in crate::usercom) id: Option<u64>,
+    /// The user's key, if the response has it.
+    pub(in crate::usercom) key: Option<String>,
 }
 
-/// Reads `{"created": …, "id": …}`.
+/// Parses `{"created": …, "id": …}`.
 pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
     let body = json(reply);
     Upserted {
         created: body.get("created").and_then(Value::as_bool),
         id: body.get("id").and_then(number),
+        key: key_in(&body),
     }
 }
 
-/// What a user object says.
+/// The content of a user object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Found {
-    /// User.com's number of the user.
+    /// User.com's id of the user.
     pub(in crate::usercom) id: Option<u64>,
     /// The key by which page views name the user.
     pub(in crate::usercom) key: Option<String>,
 }
 
 impl Found {
-    /// Whether the answer was a user object at all.
+    /// Whether the response was a user object at all.
     pub(in crate::usercom) fn is_readable(&self) -> bool {
         self.id.is_some() || self.key.is_some()
     }
 }
 
-/// Reads a user object.
+/// Parses a user object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     let body = json(reply);
-    let key = ["user_key", "key"]
-        .iter()
-        .find_map(|name| body.get(name)?.as_str())
-        .filter(|key| !key.is_empty());
-    Found { id: body.get("id").and_then(number), key: key.map(str::to_owned) }
+    Found { id: body.get("id").and_then(number), key: key_in(&body) }
+}
+
+fn key_in(body: &Value) -> Option<String> {
+    let mut names = ["user_key", "key"].iter();
+    let key = names.find_map(|name| body.get(name)?.as_str()).filter(|key| !key.is_empty());
+    key.map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Writing the fields of users and companies, and what becomes of a refusal that names some of them.
+//! Writes the fields of users and companies, and handles refusals that name some of them.
 
 use serde_json::Value;
 
@@ -12,22 +12,23 @@ use crate::usercom::endpoint;
 use crate::usercom::outcome::ExecuteError;
 use crate::usercom::profile::limits::name_std;
 
-/// Times a write is sent again without the values its refusal named. One refusal names all values
-/// that are refused, as a rule.
+/// How often a write is repeated without the values that its refusal named. Usually one refusal
+/// names all of them.
 const REFUSALS: usize = 20;
-/// Times a write is looked at anew because attributes it needs are gone again.
+/// How often a write is resolved again because attributes that it needs were deleted.
 const LOOKS: usize = 3;
 
-/// The answer to a write.
+/// The response to a write.
 pub(super) struct Written {
     pub(super) reply: ApiReply,
-    /// What the write said, without what was left out.
+    /// What the write contained, without what was dropped.
     pub(super) facts: Facts,
 }
 
 impl OpExecutor {
-    /// Sends a write whose body holds fields. When it is refused because of fields it names, the
-    /// catalogue is read anew, what is still refused is left out, and the rest is sent.
+    /// Sends a write whose body contains fields. If it is refused because of fields that the
+    /// response names, the catalogue is read again, values that are still refused are dropped, and
+    /// the rest is sent.
     pub(super) async fn write(
         &self,
         content: AttributeOwner,
@@ -47,7 +48,8 @@ impl OpExecutor {
                 _ => Vec::new(),
             };
             if named.is_empty() {
-                // What is refused as a whole is sent again in another way, or is a dead letter.
+                // A write that is refused as a whole is sent in another way by the caller, or is a
+                // dead letter.
                 if reply.is_success() {
                     body.tell(&*self.probe);
                 }
@@ -71,8 +73,9 @@ impl OpExecutor {
         }
     }
 
-    /// Reads the catalogue anew where attributes are refused, and takes those from the names that
-    /// are sent otherwise now: one whose type is another, and one that is gone, which is made anew.
+    /// Reads the catalogue again if attributes are refused, and removes those from the refused
+    /// names that are sent in another way now: an attribute whose type has changed, and one that
+    /// was deleted, which is created again.
     async fn looked_at_anew<'f>(
         &self,
         content: AttributeOwner,
@@ -97,7 +100,7 @@ impl OpExecutor {
         Ok(Some(again))
     }
 
-    /// The body of a write; attributes it needs are created.
+    /// The body of a write; attributes that it needs are created.
     async fn body<'f>(
         &self,
         content: AttributeOwner,
@@ -124,16 +127,16 @@ impl OpExecutor {
     }
 }
 
-/// Whether custom attributes are among fields.
+/// Whether there are custom attributes among the fields.
 pub(super) fn has_attributes(fields: &PackedFields) -> bool {
     let is_custom =
         |layer: &PackedFields| layer.iter().any(|field| field.class == FieldClass::Custom);
     fields.layers().iter().any(|layer| !layer.objects().is_empty() || is_custom(layer))
 }
 
-/// The names a refusal speaks of that were sent: keys of the object, or of one that says it is about
-/// fields; the fields a list of faults names; where there are none, names in its messages. `sent`
-/// gives the name as it was sent.
+/// The sent names that a refusal names: keys of the object, or of one that lists errors by field;
+/// the fields in a list of errors; if there are none, names in its messages. `sent` returns the
+/// name as it was sent.
 pub(super) fn named(refusal: &Value, sent: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut names = Names { found: Vec::new(), sent };
     let inner = ["errors", "detail", "details", "error", "fields", "attributes", "data"];
@@ -151,7 +154,7 @@ pub(super) fn named(refusal: &Value, sent: impl Fn(&str) -> Option<String>) -> V
     names.found
 }
 
-/// Names that were sent and that a refusal speaks of.
+/// The sent names that a refusal names.
 struct Names<F> {
     found: Vec<String>,
     sent: F,
@@ -166,7 +169,7 @@ impl<F: Fn(&str) -> Option<String>> Names<F> {
         }
     }
 
-    /// Adds what stands in quotes, and the word after `attribute` and the like.
+    /// Adds the texts in quotes, and the word after `attribute` and the like.
     fn add_from_messages(&mut self, refusal: &Value) {
         const BEFORE: [&str; 6] = ["attribute", "field", "key", "property", "parameter", "param"];
         match refusal {

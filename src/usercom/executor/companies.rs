@@ -1,8 +1,8 @@
 //! Companies: written, created once, joined once.
 //!
-//! A company is always looked for before it is created: nothing says that User.com refuses a
-//! second one of the same id, and a request is cheaper than a company that exists twice. An id
-//! that is not safe in a path is looked for in the list of all companies, once.
+//! A company is always looked up before it is created: it is not documented that User.com refuses a
+//! second one of the same id, and a request is cheaper than a duplicate company. An id that is not
+//! safe in a path is searched in the list of all companies, once.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -11,22 +11,47 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::body::Written;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
+use crate::call::Json;
+use crate::clock;
+use crate::config::account::{MemberCompany, MemberUser};
 use crate::deliver::{ApiReply, Attempts, Denial, Need, Request, SendError};
-use crate::schedule::PackedFields;
+use crate::schedule::{Field, FieldClass, PackedFields};
 use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::confirmed_fields::{Facts, is_fresh};
 use crate::usercom::endpoint;
-use crate::usercom::endpoint::companies::{self as wire, Found};
+use crate::usercom::endpoint::companies::{self as wire, CompanyRef, Found};
+use crate::usercom::endpoint::events::UserRef;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
 use crate::usercom::visibility::VisibilityWait;
 
-/// Pages of companies searched for one whose id is not safe in a path.
+/// Pages of companies that are searched for one whose id is not safe in a path.
 const MAX_PAGES: usize = 1_000;
+
+/// How `add_member` names user and company.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// By own ids where the account takes them.
+    OwnIds,
+    /// By User.com's numbers.
+    Numbers,
+}
+
+/// The fields of a user, and the company it becomes a member of.
+fn with_company(fields: &PackedFields, group: &str) -> PackedFields {
+    let json = Json::string(group).into_text();
+    let company = Field { name: "company_custom_id", class: FieldClass::Standard, json: &json };
+    let company: PackedFields = std::iter::once(company).collect();
+    if fields.is_empty() {
+        return company;
+    }
+    let writes = fields.layers().iter().cloned().chain(std::iter::once(company));
+    PackedFields::coalesced(writes.collect())
+}
 
 impl OpExecutor {
     /// Updates a company, or creates it.
@@ -49,8 +74,8 @@ impl OpExecutor {
         Ok(OpSuccess::Sent)
     }
 
-    /// Writes to a company that is there; `facts` becomes what was written. `None` when it is not
-    /// there.
+    /// Writes to an existing company; `facts` is set to what was written. `None` if it does not
+    /// exist.
     async fn update_company(
         &self,
         group: &str,
@@ -69,7 +94,7 @@ impl OpExecutor {
                     wire::update(group, entries).expect("the id was found safe in a path")
                 })
                 .await?;
-            // An account without this route still takes the update by number.
+            // An account without this route accepts the update by remote id.
             if !matches!(written.reply.status, 405 | 501) {
                 *facts = written.facts;
                 return self.company_in(group, &written.reply);
@@ -96,7 +121,7 @@ impl OpExecutor {
         self.company_in(group, &written.reply)
     }
 
-    /// Writes to a company; one that was just created and is not seen yet is waited for.
+    /// Writes to a company; waits for one that was just created and is not visible yet.
     async fn write_seen(
         &self,
         group: &str,
@@ -119,7 +144,7 @@ impl OpExecutor {
         }
     }
 
-    /// Reads the answer to a read or an update.
+    /// Parses the response to a read or an update.
     fn company_in(&self, group: &str, reply: &ApiReply) -> Result<Option<Found>, ExecuteError> {
         match reply.status {
             200..300 => Ok(Some(wire::found(reply))),
@@ -131,7 +156,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company; one that was just created and is not seen yet is waited for.
+    /// Looks up a company; waits for one that was just created and is not visible yet.
     async fn find_company(
         &self,
         group: &str,
@@ -152,7 +177,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company once.
+    /// Looks up a company once.
     async fn look_for_company(
         &self,
         group: &str,
@@ -188,7 +213,7 @@ impl OpExecutor {
         Ok(None)
     }
 
-    /// Creates a company that was found missing.
+    /// Creates a company that does not exist.
     async fn create_company(
         &self,
         group: &str,
@@ -205,7 +230,7 @@ impl OpExecutor {
                 .await;
             let written = match made {
                 Err(ExecuteError::Send(SendError::Ambiguous { denial, .. })) => {
-                    // A look is no success of the request that is in doubt.
+                    // A look-up is not a success of the request whose result is unknown.
                     let failed = attempts.failed;
                     if let Some(found) = self.find_lost(group, sent, denial, attempts).await? {
                         return self.update_found(group, fields, found, facts, attempts).await;
@@ -231,7 +256,7 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company that may have been created at `sent`, until it should be seen.
+    /// Looks up a company that may have been created at `sent`, until it should be visible.
     async fn find_lost(
         &self,
         group: &str,
@@ -252,8 +277,7 @@ impl OpExecutor {
         }
     }
 
-    /// Writes to a company that turned up while it was being created: it may lack
-    /// our fields.
+    /// Writes to a company that appeared while it was being created: it may lack fields of this op.
     async fn update_found(
         &self,
         group: &str,
@@ -281,7 +305,7 @@ impl OpExecutor {
         });
     }
 
-    /// Whether a membership was seen within `ttl` seconds.
+    /// Whether a membership was confirmed within `ttl` seconds.
     pub(super) fn is_member(&self, user: &str, group: &str, now: Timestamp, ttl: u64) -> bool {
         let Some(row) = self.memory.user(user) else {
             return false;
@@ -297,10 +321,67 @@ impl OpExecutor {
         }
     }
 
-    /// Makes a user a member of a company; whichever of them is missing is created.
+    /// Makes a user a member of a company, and writes what was merged with it; whichever of user
+    /// and company is missing is created.
     pub(super) async fn join(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
+        group: &str,
+        fields: &PackedFields,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<OpSuccess, ExecuteError> {
+        if self.account.company_in_upsert.adds_members() {
+            let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
+            let known = self.is_member(subject.id, group, now, ttl);
+            if !known
+                && let Some(sent) = self.join_in_upsert(subject, group, fields, attempts).await?
+            {
+                return Ok(sent);
+            }
+        }
+        if !fields.is_empty() {
+            self.identify(subject, fields, now, attempts).await?;
+        }
+        self.add_member(subject, group, now, attempts).await
+    }
+
+    /// Writes a user with the company it becomes a member of. `None` where the record has to be
+    /// named by its number.
+    async fn join_in_upsert(
+        &self,
+        subject: OpUser<'_>,
+        group: &str,
+        fields: &PackedFields,
+        attempts: &mut Attempts,
+    ) -> Result<Option<OpSuccess>, ExecuteError> {
+        let (user, now) = (subject.id, clock::now());
+        let unseen = self.memory.user(user).is_none();
+        if unseen && self.is_to_be_looked_for(subject)? {
+            Box::pin(self.find_person(subject, attempts)).await?;
+        }
+        if self.is_named_by_number(user) {
+            return Ok(None);
+        }
+        if unseen && !self.users.create_missing && fields.is_empty() {
+            // An upsert would create the user.
+            self.number(subject, attempts).await?;
+        }
+        {
+            let _turn = self.company_turns.turn(group.into()).await;
+            self.company_number(group, now, attempts).await?;
+        }
+        let created = self.upsert(user, &with_company(fields, group), now, attempts).await?;
+        if unseen {
+            self.learn(created);
+        }
+        self.memory.know_user(user, |row| row.joined(group, now));
+        Ok(Some(OpSuccess::Sent))
+    }
+
+    async fn add_member(
+        &self,
+        subject: OpUser<'_>,
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -316,10 +397,11 @@ impl OpExecutor {
         let mut was_forgotten = false;
         // A refusal may mean that the user is a member already.
         let mut need = Need::EvenForbidden;
+        let mut named_by = NamedBy::OwnIds;
         loop {
-            let member = self.number(subject, attempts).await?;
+            let member = self.member_ref(subject, named_by, attempts).await?;
             let turn = self.company_turns.turn(group.into()).await;
-            let company = self.company_number(group, now, attempts).await?;
+            let company = self.member_company(group, named_by, now, attempts).await?;
             if known() {
                 self.probe.saved("member");
                 return Ok(OpSuccess::Unchanged);
@@ -328,19 +410,19 @@ impl OpExecutor {
             let reply = self.send(&request, attempts).await?;
             let written = self.user_written(user).max(self.company_written(group));
             let listed = match reply.status {
-                400 | 403 | 405 => self.lists(group, member, now, attempts).await?,
+                400 | 403 | 405 => self.lists(group, subject, now, attempts).await?,
                 _ => Some(false),
             };
             match reply.status {
                 200..300 | 409 => self.is_seen(written, &wait),
                 _ if listed == Some(true) => {}
-                // It is no member: the server forbids it, or the whole route.
+                // The user is not a member: the server forbids it, or the whole route.
                 403 if need == Need::EvenForbidden => {
                     need = Need::Required;
                     continue;
                 }
                 400 | 404 if knows_no_user(&reply) => {
-                    // Others join meanwhile.
+                    // Other users join meanwhile.
                     drop(turn);
                     if self.wait_until_seen(written, &mut wait, attempts).await {
                         continue;
@@ -348,10 +430,11 @@ impl OpExecutor {
                     if reply.status == 400 || was_forgotten {
                         return Err(unseen("the membership", &reply));
                     }
-                    // One of the two is gone: what we remember of them is out of date.
+                    // One of the two was deleted: the cached entries are out of date.
                     self.memory.forget_user(user);
                     self.memory.forget_company(group);
                     was_forgotten = true;
+                    named_by = NamedBy::Numbers;
                     continue;
                 }
                 400 | 405 if listed.is_none() => self.log_unknown_membership(reply.status),
@@ -362,7 +445,40 @@ impl OpExecutor {
         }
     }
 
-    /// User.com's number of a company, which is created bare where missing.
+    /// How `add_member` names the user.
+    async fn member_ref<'u>(
+        &self,
+        subject: OpUser<'u>,
+        named_by: NamedBy,
+        attempts: &mut Attempts,
+    ) -> Result<UserRef<'u>, ExecuteError> {
+        if named_by == NamedBy::OwnIds && self.account.member_user == MemberUser::UserCustomId {
+            self.standing(subject, attempts).await?;
+            if !self.is_named_by_number(subject.id) {
+                return Ok(UserRef::ExternalUserId(subject.id));
+            }
+        }
+        Ok(UserRef::Number(self.number(subject, attempts).await?))
+    }
+
+    /// How `add_member` names the company.
+    async fn member_company<'g>(
+        &self,
+        group: &'g str,
+        named_by: NamedBy,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<CompanyRef<'g>, ExecuteError> {
+        if named_by == NamedBy::OwnIds
+            && self.account.member_company == MemberCompany::CustomId
+            && endpoint::segment(group).is_some()
+        {
+            return Ok(CompanyRef::ExternalCompanyId(group));
+        }
+        Ok(CompanyRef::Number(self.company_number(group, now, attempts).await?))
+    }
+
+    /// User.com's id of a company, which is created without fields if it is missing.
     async fn company_number(
         &self,
         group: &str,
@@ -383,20 +499,21 @@ impl OpExecutor {
         if let Some(id) = found.id {
             return Ok(id);
         }
-        // The write has succeeded, whatever became of its answer.
+        // The write succeeded, even if its response cannot be parsed.
         let found = self.find_company(group, attempts).await?.and_then(|found| found.id);
         found.ok_or_else(|| ExecuteError::own("User.com did not tell the company's number"))
     }
 
-    /// Whether User.com lists a member: then a refusal to add it says that it is there. `None` where
-    /// it lists no members.
+    /// Whether User.com lists the user as a member: then a refusal to add it means that it is one
+    /// already. `None` if it lists no members.
     async fn lists(
         &self,
         group: &str,
-        member: u64,
+        subject: OpUser<'_>,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, ExecuteError> {
+        let member = self.number(subject, attempts).await?;
         let Some(found) = self.find_company(group, attempts).await? else {
             return Ok(Some(false));
         };
@@ -404,7 +521,7 @@ impl OpExecutor {
         Ok(found.members.map(|members| members.contains(&member)))
     }
 
-    /// A membership was refused, and nothing tells whether it was there already.
+    /// Logs that a membership was refused without a sign that it existed already.
     fn log_unknown_membership(&self, status: u16) {
         if !self.logged_unknown_membership.swap(true, Ordering::Relaxed) {
             tracing::warn!(

@@ -1,7 +1,7 @@
-//! Events and page views: each arrives once, as far as anybody can tell.
+//! Events and page views: each is delivered once, as far as this can be known.
 //!
-//! Two of the same content may both be meant: the history has to show one more than we know to
-//! have arrived before it proves that the one in doubt did.
+//! Two of the same content may be two different events: the history has to show one more than are
+//! known to have arrived before it proves that the possibly sent one did.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,13 +9,15 @@ use serde_json::Value;
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
+use crate::clock;
+use crate::config::account::PageViewUser;
 use crate::deliver::{Attempts, BeforeSend, Denial, SendError};
 use crate::schedule::PackedFields;
-use crate::usercom::endpoint::site_views::View;
+use crate::usercom::endpoint::site_views::{View, Viewer};
 use crate::usercom::endpoint::{events, site_views};
 use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess, PriorSend};
@@ -31,7 +33,7 @@ pub(super) struct PendingEvent<'a> {
 }
 
 impl PendingEvent<'_> {
-    /// The same for events that cannot be told apart in a history.
+    /// The same for events that a history cannot distinguish.
     fn fingerprint(&self, user: &str) -> u64 {
         let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
         hash((user, self.name, self.at.as_second(), data))
@@ -39,10 +41,10 @@ impl PendingEvent<'_> {
 }
 
 impl OpExecutor {
-    /// Records an event occurrence.
+    /// Sends an event.
     pub(super) async fn track(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         event: PendingEvent<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
@@ -101,7 +103,7 @@ impl OpExecutor {
                         self.new_users.observe(UnseenId::New);
                     }
                     self.memory.forget_user(user);
-                    // A user that was known and is gone may have become another record.
+                    // A known user that is missing now may have become another record.
                     let was_known = standing == UserState::Cached;
                     if !was_known || self.find_person(subject, attempts).await?.is_none() {
                         self.create_missing(user, attempts).await?;
@@ -113,7 +115,7 @@ impl OpExecutor {
         }
     }
 
-    /// An event was taken, perhaps without some of its properties.
+    /// Records that an event was accepted, possibly without some of its properties.
     fn note_left_out(
         &self,
         event: PendingEvent<'_>,
@@ -126,7 +128,7 @@ impl OpExecutor {
         }
     }
 
-    /// Whether to look before an event or page view is sent again.
+    /// Whether to look up an event or page view before it is sent again.
     fn look_after(&self, denial: Denial) -> Option<LookupCause> {
         match denial {
             Denial::None => Some(LookupCause::LostAnswer),
@@ -134,7 +136,8 @@ impl OpExecutor {
         }
     }
 
-    /// Whether to look before the first send. Who needs no look ends the time of those that do.
+    /// Whether to look up before the first send. The first record of a user that needs no look-up
+    /// ends the period of those that do.
     fn first_look(&self, doubt: PriorSend, place: HistoryKey<'_>) -> Option<LookupCause> {
         match doubt {
             PriorSend::Possible => Some(LookupCause::EarlierRun),
@@ -145,10 +148,44 @@ impl OpExecutor {
         }
     }
 
-    /// Records a page view.
+    /// How a page view names its user, as the account allows it.
+    async fn viewer<'u>(
+        &self,
+        subject: OpUser<'u>,
+        attempts: &mut Attempts,
+    ) -> Result<(Viewer<'u>, UserState), ExecuteError> {
+        let field = match self.account.page_view_user {
+            PageViewUser::UserKey => None,
+            PageViewUser::ClientUser => Some("client_user"),
+            PageViewUser::UserCustomId => Some("user_custom_id"),
+            PageViewUser::CustomId => Some("custom_id"),
+            PageViewUser::UserId => {
+                let cached = self.memory.user(subject.id).is_some_and(|row| row.id.is_some());
+                let number = self.number(subject, attempts).await?;
+                let standing = if cached { UserState::Cached } else { UserState::Fetched };
+                return Ok((Viewer::Number(number), standing));
+            }
+        };
+        if let Some(field) = field {
+            let standing = self.standing(subject, attempts).await?;
+            // A record that only its number leads to has another own id.
+            if !self.is_named_by_number(subject.id) {
+                return Ok((Viewer::ExternalUserId(field, subject.id), standing));
+            }
+        }
+        let (key, standing) = self.key(subject, attempts).await?;
+        Ok((Viewer::Key(key.into()), standing))
+    }
+
+    /// Whether a user's number is the surer way to its record than its own id.
+    pub(super) fn is_named_by_number(&self, user: &str) -> bool {
+        self.memory.user(user).is_some_and(|row| row.surer_number(clock::now()).is_some())
+    }
+
+    /// Sends a page view.
     pub(super) async fn page(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         view: View<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
@@ -157,7 +194,7 @@ impl OpExecutor {
         let user = subject.id;
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
         let place = HistoryKey::views(user);
-        let (mut key, mut standing) = self.key(subject, attempts).await?;
+        let (mut viewer, mut standing) = self.viewer(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
         loop {
@@ -171,7 +208,7 @@ impl OpExecutor {
                     return Ok(OpSuccess::AlreadyThere);
                 }
             }
-            let request = site_views::view(&key, view);
+            let request = site_views::view(&viewer, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { denial, .. }) => {
                     look = self.look_after(denial);
@@ -183,13 +220,38 @@ impl OpExecutor {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
                     self.is_seen(self.user_written(user), &wait);
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::Known);
+                        self.memory.know_user(user, |_| ());
+                    }
                     return Ok(OpSuccess::Sent);
                 }
-                // The user may have been merged or deleted since its key was seen.
+                (400 | 404, UserState::Cached | UserState::Unknown)
+                    if matches!(viewer, Viewer::ExternalUserId(..)) && knows_no_user(&reply) =>
+                {
+                    if self.wait_until_seen(self.user_written(user), &mut wait, attempts).await {
+                        continue;
+                    }
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::New);
+                    }
+                    self.memory.forget_user(user);
+                    // A user that was known and is gone may have become another record.
+                    let was_known = standing == UserState::Cached;
+                    if !was_known || self.find_person(subject, attempts).await?.is_none() {
+                        self.create_missing(user, attempts).await?;
+                    }
+                    viewer = self.viewer(subject, attempts).await?.0;
+                    standing = UserState::Created;
+                }
+                // The user may have been merged or deleted since its key or number was seen.
                 (400 | 404, UserState::Cached) => {
-                    self.forget_key(user);
-                    let (fresh, now_standing) = self.key(subject, attempts).await?;
-                    let waits = fresh != key
+                    match viewer {
+                        Viewer::Number(_) => self.memory.forget_user(user),
+                        Viewer::Key(_) | Viewer::ExternalUserId(..) => self.forget_key(user),
+                    }
+                    let (fresh, now_standing) = self.viewer(subject, attempts).await?;
+                    let waits = fresh != viewer
                         || (knows_no_user(&reply)
                             && self
                                 .wait_until_seen(self.user_written(user), &mut wait, attempts)
@@ -197,7 +259,7 @@ impl OpExecutor {
                     if !waits {
                         return Err(ExecuteError::refused("the page view", &reply));
                     }
-                    (key, standing) = (fresh, now_standing);
+                    (viewer, standing) = (fresh, now_standing);
                 }
                 _ if knows_no_user(&reply)
                     && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {

@@ -1,11 +1,12 @@
-//! Looking up whether an event or page view that may have been sent has arrived.
+//! Looks up whether an event or page view that was possibly sent has arrived.
 //!
-//! A user's history is read once for all records that an earlier process may have sent, and kept
-//! until the first record of that user that was not sent before: see `snapshots`. After a timeout
-//! of our own it is read again.
+//! A user's history is read once for all records that an earlier process may have sent, and stored
+//! until the first record of that user that was not sent before: see `history_snapshots`. After a
+//! timeout of a request of this process it is read again.
 //!
 //! # Invariants
-//! An entry of a history answers for one record only: n equal events need n entries.
+//!
+//! An entry of a history proves the arrival of one record only: n equal events need n entries.
 
 use serde_json::Value;
 
@@ -15,14 +16,14 @@ use crate::deliver::{Attempts, Request};
 use crate::usercom::endpoint;
 use crate::usercom::outcome::ExecuteError;
 
-/// Pages read of one history at most.
+/// Pages that are read of one history at most.
 const MAX_PAGES: usize = 100;
 
-/// Bytes of entries kept of one history at most: 16 MiB.
+/// Bytes of entries that are stored of one history at most: 16 MiB.
 const MAX_BYTES: usize = 16 << 20;
 
-/// How far an entry's time must lie before the one we look for, in seconds, before the rest of a
-/// history that begins with the newest is left unread.
+/// In a history that begins with the newest entry, reading stops at an entry that is older than the
+/// event by this many seconds.
 const SURELY_OLDER: i64 = 60;
 
 /// Why it is not known whether an event arrived.
@@ -30,27 +31,27 @@ const SURELY_OLDER: i64 = 60;
 pub(super) enum LookupCause {
     /// An earlier process may have sent it.
     EarlierRun,
-    /// An attempt of this run had no clear end.
+    /// The result of an attempt of this process is unknown.
     LostAnswer,
-    /// An attempt of this run was answered 429.
+    /// An attempt of this process was answered with 429.
     TooMany,
 }
 
-/// What is looked for.
+/// The event or page view that is searched.
 pub(super) struct HistoryQuery<'a> {
     pub(super) place: HistoryKey<'a>,
-    /// The same for events that cannot be told apart in a history.
+    /// The same for events that a history cannot distinguish.
     pub(super) fingerprint: u64,
     /// Its time, in seconds.
     pub(super) at: i64,
-    /// The zone's offset, in seconds, under which an entry is the one that is looked for. `None`
-    /// where it is another. Times that name their zone have the offset 0.
+    /// The zone offset, in seconds, under which an entry is the searched one; `None` if it is
+    /// another. Times that name their zone have the offset 0.
     pub(super) offset: &'a (dyn Fn(&Value) -> Option<i64> + Sync),
 }
 
 impl OpExecutor {
-    /// Whether a user's history shows that the event arrived. `false` where histories are not read,
-    /// or cannot be: then it is sent again, since once too often is better than never.
+    /// Whether a user's history shows that the event arrived. `false` if histories are not read, or
+    /// cannot be: then it is sent again, because a duplicate is better than a loss.
     pub(super) async fn has_arrived(
         &self,
         wanted: &HistoryQuery<'_>,
@@ -61,7 +62,7 @@ impl OpExecutor {
         if !self.delivery.verify_ambiguous {
             return Ok(false);
         }
-        // A look at the history is no success of the request that is in doubt.
+        // Reading the history is not a success of the request whose result is unknown.
         let failed = attempts.failed;
         let kept = match cause {
             LookupCause::EarlierRun => self.snapshots.take(wanted.place),
@@ -96,13 +97,13 @@ impl OpExecutor {
         Ok(found.is_some())
     }
 
-    /// An event or page view is known to have arrived.
+    /// Records that an event or page view has arrived.
     pub(super) fn has_sent(&self, place: HistoryKey<'_>, fingerprint: u64) {
         self.memory.arrived(fingerprint);
         self.snapshots.arrived(place, fingerprint);
     }
 
-    /// Reads on until what happened at `at` must have been seen.
+    /// Reads on until an event at the time `at` must have been in the pages read.
     async fn read_on(
         &self,
         snapshot: &mut Snapshot,
@@ -135,7 +136,8 @@ impl OpExecutor {
             if endpoint::json(&reply).is_null()
                 && let Some(pause) = pauses.next()
             {
-                // An empty or damaged answer proves nothing about the history: it is asked again.
+                // An empty or truncated response proves nothing about the history: it is requested
+                // again.
                 snapshot.next = Some(request);
                 tokio::time::sleep(pause).await;
                 continue;
@@ -152,7 +154,7 @@ impl OpExecutor {
 }
 
 impl Snapshot {
-    /// Whether there is more of the history than is ever read.
+    /// Whether the history is longer than the part that is ever read.
     fn is_cut_short(&self) -> bool {
         self.next.is_some() && (self.pages >= MAX_PAGES || self.bytes >= MAX_BYTES)
     }

@@ -1,8 +1,7 @@
-//! Histories as they stood when they were read, kept while records of their users may have been
-//! sent before.
+//! Snapshots of histories, stored while records of their users may have been sent before.
 //!
 //! Entries are reduced to what a comparison needs, each is counted once however often a page shows
-//! it, and all of them together are bounded: what is thrown away is read again.
+//! it, and the size of all snapshots together is bounded: what is removed is read again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,13 +13,13 @@ use crate::deliver::Request;
 use crate::usercom::endpoint::events::{has_zone, moment, written_time};
 use crate::usercom::profile_cache::hash;
 
-/// Bytes of entries kept of all histories together, where one alone is not larger: 32 MiB.
+/// Bytes of entries stored of all histories together, unless one alone is larger: 32 MiB.
 const KEPT_BYTES: usize = 32 << 20;
 
-/// What is counted per entry beside its text.
+/// Bytes that are counted per entry in addition to its text.
 const ENTRY_OVERHEAD: usize = 128;
 
-/// Which list of a user.
+/// The kind of list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum HistoryKind {
     /// Events.
@@ -29,11 +28,11 @@ pub(super) enum HistoryKind {
     Views,
 }
 
-/// Whose history.
+/// The key of a history.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HistoryKey<'a> {
     pub(super) kind: HistoryKind,
-    /// The user's own id.
+    /// The user's external id.
     pub(super) user: &'a str,
 }
 
@@ -41,24 +40,24 @@ pub(super) struct HistoryKey<'a> {
 #[derive(Debug)]
 pub(super) struct Snapshot {
     entries: Vec<Value>,
-    /// Numbered entries, to know those that are shown again.
+    /// Entries with an id, to recognise those that are shown again.
     shown: HashSet<u64>,
     pub(super) pages: usize,
     pub(super) bytes: usize,
     /// The request for the next page; `None` at the end.
     pub(super) next: Option<Request>,
     order: HistoryOrder,
-    /// Arrivals of this run that are not in the snapshot, by fingerprint.
+    /// Events that arrived in this run and are not in the snapshot, by fingerprint.
     since: HashMap<u64, u32>,
 }
 
-/// What the entries read so far say of the order of the list.
+/// The order of the list according to the entries read so far.
 #[derive(Debug)]
 enum HistoryOrder {
     Unknown,
-    /// Each entry is as old as the one before it or older; the time of the last.
+    /// Each entry is as old as the one before it or older; the time of the last one.
     NewestFirst(i64),
-    /// Anything else, times that cannot be placed among them.
+    /// Any other order, also times that cannot be compared.
     Other,
 }
 
@@ -76,13 +75,13 @@ impl Snapshot {
         }
     }
 
-    /// Adds a page. Pages may overlap where entries came in meanwhile.
+    /// Adds a page. Pages overlap if entries arrived meanwhile.
     pub(super) fn add(&mut self, entries: Vec<Value>) {
         self.pages += 1;
         for entry in entries {
             self.order = self.order.after(&entry);
             let text = entry.to_string();
-            // Two that have no number of their own may both be meant.
+            // Two equal entries without an id may be two events.
             if entry["id"].is_null() || self.shown.insert(hash(&text)) {
                 self.bytes += text.len() + ENTRY_OVERHEAD;
                 self.entries.push(reduced(entry));
@@ -90,7 +89,7 @@ impl Snapshot {
         }
     }
 
-    /// In a list that begins with the newest: the oldest time read.
+    /// In a list that begins with the newest: the oldest time that was read.
     pub(super) fn reaches_back_to(&self) -> Option<i64> {
         match self.order {
             HistoryOrder::NewestFirst(oldest) => Some(oldest),
@@ -103,7 +102,7 @@ impl Snapshot {
         self.since.get(&fingerprint).copied().unwrap_or_default()
     }
 
-    /// An entry that is the one looked for, beyond the `known` ones of its kind.
+    /// An entry that is the one to be found, beyond the `known` ones of its kind.
     pub(super) fn find(
         &self,
         known: u32,
@@ -117,7 +116,7 @@ impl Snapshot {
             .filter_map(|(n, entry)| Some((n, offset(entry)?)))
             .filter(|(_, offset)| zone.allows(*offset))
             .collect();
-        // Where one fits to the second, others in other zones are not meant.
+        // If one matches to the second, others in other zones are different events.
         let exact = matches.iter().any(|(_, offset)| *offset == 0);
         let mut fitting = matches.iter().filter(|(_, offset)| !exact || *offset == 0);
         let (found, offset) = fitting.nth(usize::try_from(known).unwrap_or(usize::MAX))?;
@@ -125,7 +124,7 @@ impl Snapshot {
         Some(*found)
     }
 
-    /// An entry has answered for a record.
+    /// Records that an entry was matched to a record.
     pub(super) fn use_up(&mut self, entry: usize) {
         self.entries.swap_remove(entry);
     }
@@ -143,7 +142,7 @@ impl HistoryOrder {
     }
 }
 
-/// What comparisons look at.
+/// What comparisons use.
 fn reduced(mut entry: Value) -> Value {
     const COMPARED: [&str; 8] =
         ["name", "event", "timestamp", "created_at", "data", "page_path", "path", "url"];
@@ -153,14 +152,14 @@ fn reduced(mut entry: Value) -> Value {
     entry
 }
 
-/// The kept histories of all users.
+/// The stored histories of all users.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots(Mutex<CachedSnapshots>);
 
 #[derive(Debug, Default)]
 struct CachedSnapshots {
     by_place: HashMap<(HistoryKind, Box<str>), (u64, Snapshot)>,
-    /// The same in the order in which they were last used.
+    /// The same in the order of their last use.
     by_use: BTreeMap<u64, (HistoryKind, Box<str>)>,
     uses: u64,
     bytes: usize,
@@ -176,12 +175,12 @@ impl CachedSnapshots {
 }
 
 impl Snapshots {
-    /// Takes a kept history out. Give it back with [`keep`](Self::keep).
+    /// Takes a history out. Return it with [`keep`](Self::keep).
     pub(super) fn take(&self, place: HistoryKey<'_>) -> Option<Snapshot> {
         self.kept().remove(&(place.kind, place.user.into()))
     }
 
-    /// Keeps a history, and throws away those unused for longest where there are too many.
+    /// Stores a history, and removes those unused for longest if there are too many.
     pub(super) fn keep(&self, place: HistoryKey<'_>, snapshot: Snapshot) {
         let mut kept = self.kept();
         let key = (place.kind, Box::<str>::from(place.user));
@@ -197,7 +196,7 @@ impl Snapshots {
         }
     }
 
-    /// A record of this kind arrived, and is in no snapshot.
+    /// Records that a record of this kind arrived and is in no snapshot.
     pub(super) fn arrived(&self, place: HistoryKey<'_>, fingerprint: u64) {
         let mut kept = self.kept();
         if let Some((_, snapshot)) = kept.by_place.get_mut(&(place.kind, place.user.into())) {
@@ -205,7 +204,8 @@ impl Snapshots {
         }
     }
 
-    /// The first record that cannot have been sent before: those that may have been sent came before it.
+    /// Removes the histories when the first record comes that cannot have been sent before: all
+    /// that may have been sent came before it.
     pub(super) fn forget(&self, place: HistoryKey<'_>) {
         let mut kept = self.kept();
         if !kept.by_place.is_empty() {

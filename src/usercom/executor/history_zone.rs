@@ -2,19 +2,19 @@
 
 use parking_lot::Mutex;
 
-/// How far the times of histories that name no zone are off, in seconds, once that is known.
+/// By how many seconds the times of histories without a zone differ from UTC, once that is known.
 #[derive(Debug, Default)]
 pub(super) struct HistoryZone(Mutex<Option<i64>>);
 
 impl HistoryZone {
-    /// Whether times without a zone may be off by so much. Once one was recognised, all others have
-    /// to be off by the same, give or take summer time.
+    /// Whether times without a zone may differ by this offset. Once one was recognised, all others
+    /// must have the same offset, give or take summer time.
     pub(super) fn allows(&self, offset: i64) -> bool {
         let known = *self.0.lock();
         offset == 0 || known.is_none_or(|known| matches!((known - offset).abs(), 0 | 3600))
     }
 
-    /// An event was recognised under this offset.
+    /// Records that an event was recognised under this offset.
     pub(super) fn learn(&self, offset: i64) {
         if offset != 0 {
             let mut known = self.0.lock();

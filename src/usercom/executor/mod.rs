@@ -1,8 +1,11 @@
-//! The executor: one op to as few requests as its certainty allows.
+//! The executor: carries out one op with as few requests as possible.
 //!
-//! Invariant: the caller ensures that one user's ops come one at a time; companies, which
-//! many users share, are serialised here.
+//! # Invariants
+//!
+//! The caller ensures that the ops of one user come one at a time; ops on companies, which many
+//! users share, are serialised here.
 
+mod adoption;
 mod body;
 mod companies;
 mod events_and_views;
@@ -10,6 +13,7 @@ mod history;
 mod history_snapshots;
 mod history_zone;
 mod matching;
+mod person_search;
 mod refused_properties;
 mod resolve;
 mod throttled;
@@ -23,11 +27,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::matching::Subject;
+use self::matching::OpUser;
 use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
+use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
@@ -39,36 +44,38 @@ use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::schedule::{Op, PackedFields};
 
-/// How long, in seconds, a membership that was just seen is not asked for again whatever the
+/// How long, in seconds, a membership that was just confirmed is not requested again, whatever the
 /// settings say.
 const JUST_SEEN: u64 = 60;
 
-/// A cheap read that every good key may make: the first page of the attributes.
+/// A cheap read that every valid key may make: the first page of the attributes.
 pub fn key_check() -> Request {
     endpoint::needed(endpoint::attributes::list(), Need::FirstContact)
 }
 
-/// Carries out ops at User.com and remembers what it learned.
+/// Carries out ops at User.com and caches what it learned.
 pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
+    /// What is known of the account.
+    account: AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
     memory: ProfileCache,
-    /// How likely a user we have not seen is new.
+    /// Estimates whether an unknown user is new.
     new_users: NewUserEstimator,
-    /// Histories that answer for what earlier processes may have sent.
+    /// Histories that show what earlier processes sent.
     snapshots: history_snapshots::Snapshots,
     /// Properties of events that User.com refuses.
     refused_properties: refused_properties::RefusedProperties,
-    /// Whether events that were answered 429 have to be looked up.
+    /// Whether events that were answered with 429 have to be looked up.
     throttled: throttled::ThrottledLookups,
-    /// How long User.com takes to show what was written.
+    /// How soon User.com shows its writes.
     visibility: Visibility,
-    /// How far times without a zone in histories are off.
+    /// The zone offset of times without a zone in histories.
     zone: history_zone::HistoryZone,
-    /// Whether User.com said that it does not update companies by own id.
+    /// Whether User.com said that it does not update companies by external id.
     no_company_update_by_own_id: AtomicBool,
     /// Whether it was logged that memberships are refused without a reason.
     logged_unknown_membership: AtomicBool,
@@ -76,10 +83,12 @@ pub struct OpExecutor {
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
     key_turns: KeyedLocks<u64>,
+    /// Whether User.com answers searches for a person.
+    searches: SearchAvailability,
 }
 
 impl OpExecutor {
-    /// An executor that knows nothing yet.
+    /// An executor with empty caches.
     pub fn new(
         transport: Arc<dyn Transport>,
         users: UsersConfig,
@@ -94,11 +103,13 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
+            searches: SearchAvailability::default(),
             transport,
             users,
             delivery,
@@ -106,7 +117,7 @@ impl OpExecutor {
         }
     }
 
-    /// The same with types of attributes that are to be created, for users and for companies.
+    /// The same with the types of attributes that are created, for users and for companies.
     #[must_use]
     pub fn with_types(mut self, users: &AttributeTypes, companies: &AttributeTypes) -> Self {
         self.catalogue.declare(users, companies);
@@ -117,6 +128,8 @@ impl OpExecutor {
     #[must_use]
     pub fn with_account(mut self, account: &AccountConfig) -> Self {
         self.visibility = visibility(account);
+        self.account = *account;
+        self.catalogue.unknown(account.unknown_attribute);
         self
     }
 
@@ -132,7 +145,8 @@ impl OpExecutor {
     /// Makes one cheap authenticated read: the first page of the attributes.
     ///
     /// # Errors
-    /// When it is refused; the reason names the cure.
+    ///
+    /// When it is refused; the reason says what to do.
     pub async fn healthcheck(&self) -> Result<(), ExecuteError> {
         let mut attempts = Attempts::default();
         let reply = self.send(&key_check(), &mut attempts).await?;
@@ -149,11 +163,12 @@ impl OpExecutor {
         }
     }
 
-    /// Carries out one op. `attempts` counts the requests it takes.
+    /// Carries out one op. `attempts` counts the requests that it takes.
     ///
     /// # Errors
-    /// [`ExecuteError::Reject`] when User.com will never take it, [`ExecuteError::Send`] when there is no
-    /// final answer.
+    ///
+    /// [`ExecuteError::Reject`] if User.com will never accept it, [`ExecuteError::Send`] if there
+    /// is no final response.
     pub async fn execute(
         &self,
         op: &Op,
@@ -163,9 +178,10 @@ impl OpExecutor {
         self.execute_noted(op, doubt, &Unnoted, attempts).await
     }
 
-    /// The same. `before` is asked before each request that counts: an event or a page view.
+    /// The same. `before` is called before each request that counts: an event or a page view.
     ///
     /// # Errors
+    ///
     /// Those of [`execute`](Self::execute).
     pub async fn execute_noted(
         &self,
@@ -177,25 +193,25 @@ impl OpExecutor {
         let now = clock::now();
         match op {
             Op::Identify { user, fields, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 self.identify(user, fields, now, attempts).await
             }
             Op::Track { user, name, at, data, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 let event = events_and_views::PendingEvent { name, at: at.unwrap_or(now), data };
                 Box::pin(self.track(user, event, doubt, before, attempts)).await
             }
             Op::Page { user, domain, path, at, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
                 Box::pin(self.page(user, view, doubt, before, attempts)).await
             }
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company, keys } => {
-                let user = Subject { id: user.as_str(), keys };
-                Box::pin(self.join(user, company.as_str(), now, attempts)).await
+            Op::Join { user, company, fields, keys } => {
+                let user = OpUser { id: user.as_str(), keys };
+                Box::pin(self.join(user, company.as_str(), fields, now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -220,16 +236,20 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company, .. } => {
+            Op::Join { user, company, fields, .. } => {
+                let row = self.memory.user(user.as_str());
                 self.is_member(user.as_str(), company.as_str(), now, ttl)
+                    && row.is_some_and(|row| {
+                        self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
+                    })
             }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
         }
     }
 
-    /// Whether all that a write says, under the catalogue as it is now, was confirmed. What it says
-    /// in vain is reported then, because nothing else reports it.
+    /// Whether everything that a write contains, with the current catalogue, was confirmed. Values
+    /// that are dropped are reported then, because no request reports them.
     fn says_nothing_new(
         &self,
         content: AttributeOwner,
@@ -238,7 +258,7 @@ impl OpExecutor {
         now: Timestamp,
     ) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
-        // Without the catalogue it is not known what the values of attributes become.
+        // Without the catalogue the types of attribute values are not known.
         if ttl == 0 || (body::has_attributes(fields) && !self.catalogue.was_read()) {
             return false;
         }
@@ -252,7 +272,7 @@ impl OpExecutor {
     }
 
     /// Whether User.com refused this value of this field within `users.unchanged_ttl_secs`: then it
-    /// is not asked again with every write.
+    /// is not sent again with every write.
     fn was_refused(
         &self,
         content: AttributeOwner,
@@ -286,18 +306,18 @@ impl OpExecutor {
         self.catalogue.create(content, name, transport, attempts, probe, book).await
     }
 
-    /// Up to `max` rows of the memory that changed since they were last taken, as key and JSON, for
-    /// a store to keep; `None` says that the row is to be forgotten.
+    /// Up to `max` rows of the cache that changed since the last call, as key and JSON, for a
+    /// store; `None` for a row that was removed.
     pub fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
         self.memory.take_changes(max)
     }
 
-    /// Takes stored rows back. Rows that cannot be read are skipped.
+    /// Loads stored rows. Rows that cannot be parsed are skipped.
     pub fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
         self.memory.restore(rows);
     }
 
-    /// Whether User.com answered anything well lately.
+    /// Whether User.com answered any request successfully in the last half minute.
     pub fn is_alive(&self) -> bool {
         self.transport.is_alive()
     }
@@ -315,7 +335,7 @@ fn visibility(account: &AccountConfig) -> Visibility {
     Visibility::new(Duration::from_secs(account.read_after_write_secs))
 }
 
-/// No note is made before a request is sent.
+/// Stores nothing before a request is sent.
 struct Unnoted;
 
 #[async_trait]

@@ -1,5 +1,5 @@
 //! Properties of events that User.com refuses by name: the event is sent without them. A property
-//! that is refused again and again is not sent any more.
+//! that is refused repeatedly is not sent any more.
 
 use std::collections::HashMap;
 
@@ -14,21 +14,21 @@ use crate::usercom::profile_cache::hash;
 
 /// Values of one property that are refused before the property itself counts as refused.
 const REFUSED_VALUES: u32 = 3;
-/// Events whose property counts as refused that go by before it is tried again.
+/// Events without the property that are sent before it is tried again.
 const RETRY_EVERY: u32 = 1_000;
-/// Properties remembered at most.
+/// Properties stored at most.
 const MAX_PROPERTIES: usize = 10_000;
-/// Times an event is sent again without what its refusal named.
+/// How often an event is repeated without what its refusal named.
 const MAX_REFUSALS: usize = 20;
 
 /// Refusals in a row by event and property; after [`REFUSED_VALUES`] of them, events that were sent
 /// without it count too.
 pub(super) struct RefusedProperties(Cache<u64, u32>);
 
-/// Properties one event is sent without.
+/// Properties that one event is sent without.
 #[derive(Debug, Default)]
 pub(super) struct LeftOutProperties {
-    /// Left out from the start.
+    /// Left out before the first attempt.
     known: Vec<String>,
     /// Refused just now.
     new: Vec<String>,
@@ -42,7 +42,7 @@ impl Default for RefusedProperties {
 }
 
 impl RefusedProperties {
-    /// The properties of an event that are not worth sending.
+    /// The properties of an event that are not sent.
     pub(super) fn left_out(&self, event: &str, data: &PackedFields) -> LeftOutProperties {
         let mut left_out = LeftOutProperties::default();
         if !self.0.is_empty() {
@@ -58,7 +58,7 @@ impl RefusedProperties {
         refused >= REFUSED_VALUES && (refused - REFUSED_VALUES + 1) % RETRY_EVERY != 0
     }
 
-    /// User.com took an event with some of its properties.
+    /// Records that User.com accepted an event with some of its properties.
     pub(super) fn taken(&self, event: &str, sent: &PackedFields, left_out: &LeftOutProperties) {
         if !self.0.is_empty() {
             for field in sent.iter() {
@@ -79,8 +79,8 @@ impl LeftOutProperties {
         self.known.iter().chain(&self.new).map(String::as_str)
     }
 
-    /// Adds the properties a refusal names; `false` where it names none that was sent, or after too
-    /// many refusals.
+    /// Adds the properties that a refusal names; `false` if it names none that was sent, or after
+    /// too many refusals.
     pub(super) fn add_named(&mut self, reply: &ApiReply, sent: &PackedFields) -> bool {
         self.refusals += 1;
         if self.refusals > MAX_REFUSALS {

@@ -1,8 +1,12 @@
-//! What a write says under the catalogue as it is now: names and values as they are sent.
+//! Resolves a write with the current catalogue: names and values as they are sent.
 //!
-//! A write may have been folded from several. They are gone through one after the other, the oldest
+//! A write may have been merged from several. They are applied one after the other, the oldest
 //! first, as if each were sent by itself: a value that does not fit its attribute's type leaves the
-//! older one standing. Invariant: no network here, and no value is sent that was refused before.
+//! older one in place.
+//!
+//! # Invariants
+//!
+//! No I/O, and no value is sent that was refused before.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,18 +25,18 @@ use crate::usercom::outcome::ExecutorObserver;
 /// A field as it is sent: its name, and its value as JSON text.
 pub(super) type BodyEntry<'f> = (Cow<'f, str>, Cow<'f, str>);
 
-/// What an entry is at User.com.
+/// The kind of a field at User.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResolvedKind {
     Standard,
     Union,
-    /// A custom attribute: its type, by name, and its number. A value is the same as another only
-    /// if these are.
+    /// A custom attribute: its type, by name, and its id. Two values are equal only if these are
+    /// equal.
     Custom(&'static str, Option<u64>),
 }
 
 impl ResolvedKind {
-    /// The attribute's number, if there is one.
+    /// The attribute's id, if there is one.
     fn id(self) -> Option<u64> {
         match self {
             Self::Custom(_, id) => id,
@@ -41,20 +45,20 @@ impl ResolvedKind {
     }
 }
 
-/// Why a value is left out.
+/// Why a value is dropped.
 #[derive(Debug)]
 enum DropReason {
     /// It does not fit its attribute's type.
     Unfit(attributes::ConversionError),
-    /// There is no such attribute, for a reason.
+    /// There is no such attribute, with the reason.
     NoAttribute(&'static str),
-    /// There is none, and so many were created within an hour.
+    /// There is none, and the limit of created attributes per hour is reached.
     TooMany(usize),
-    /// User.com refused the same value a short while ago.
+    /// User.com refused the same value recently.
     RefusedBefore,
 }
 
-/// Values User.com refused by name, with the names: they are not sent a second time.
+/// Values that User.com refused by name, with the names: they are not sent a second time.
 #[derive(Debug, Default)]
 pub(super) struct Refused(Vec<(String, String)>);
 
@@ -76,7 +80,7 @@ pub(super) struct Resolved<'f> {
     pub(super) entries: Vec<BodyEntry<'f>>,
     kinds: Vec<ResolvedKind>,
     names: NameIndex,
-    /// Attributes to be created before this can be sent.
+    /// Attributes that have to be created before this can be sent.
     pub(super) missing: Vec<&'f str>,
     left_out: Vec<(&'f str, DropReason)>,
     cropped: Vec<&'f str>,
@@ -116,7 +120,7 @@ impl<'f> Resolved<'f> {
         Some(&*self.entries[self.place(name)?].1)
     }
 
-    /// The number of a name's attribute, if it is one and its number is known.
+    /// The id of a name's attribute, if it is one and its id is known.
     pub(super) fn id(&self, name: &str) -> Option<u64> {
         self.kinds[self.place(name)?].id()
     }
@@ -126,7 +130,7 @@ impl<'f> Resolved<'f> {
         self.place(name).is_some_and(|place| matches!(self.kinds[place], ResolvedKind::Custom(..)))
     }
 
-    /// What is true of the user or company once this was taken.
+    /// The confirmed values of the user or company once this was accepted.
     pub(super) fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         for ((name, json), kind) in self.entries.iter().zip(&self.kinds) {
@@ -141,7 +145,7 @@ impl<'f> Resolved<'f> {
         facts
     }
 
-    /// Passes on what is left out and cut short.
+    /// Reports what is dropped and truncated.
     pub(super) fn tell(&self, probe: &dyn ExecutorObserver) {
         for name in &self.cropped {
             probe.cropped(name);
@@ -160,7 +164,7 @@ impl<'f> Resolved<'f> {
 }
 
 impl OpExecutor {
-    /// What a write says now.
+    /// Resolves a write.
     pub(super) fn resolve<'f>(
         &self,
         content: AttributeOwner,
@@ -197,18 +201,18 @@ impl OpExecutor {
     }
 }
 
-/// A write on its way to what is sent.
+/// A write that is being resolved.
 struct Resolver<'s, 'f> {
     usercom: &'s OpExecutor,
     content: AttributeOwner,
     refused: &'s Refused,
-    /// The zone of times that name none in the layer at hand.
+    /// The zone of times without one in the current layer.
     timezone: &'f TimeZone,
     out: Resolved<'f>,
 }
 
 impl<'f> Resolver<'_, 'f> {
-    /// Sets a value, unless User.com refused it.
+    /// Sets a value, unless User.com refused it before.
     fn put(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: ResolvedKind, told: &'f str) {
         if self.refused.has(&name, &json) {
             return;
@@ -232,13 +236,13 @@ impl<'f> Resolver<'_, 'f> {
         self.put(Cow::Borrowed(name), Cow::Owned(json), ResolvedKind::Union, name);
     }
 
-    /// Sets the attributes of type `json` whose values are whole objects, and says which are.
+    /// Sets the attributes of type `json` whose values are whole objects, and returns which.
     fn whole_objects(&mut self, layer: &'f PackedFields) -> WholeObjects {
         let mut whole = WholeObjects::default();
         for (at, ParentObject { name, json, within }) in layer.objects().iter().enumerate() {
             let field = Field { name, class: FieldClass::Custom, json };
             if whole.contains(*within) {
-                // What lies in it is no field either.
+                // A value in such an object is not a field either.
                 whole.0.push(at);
                 continue;
             }
@@ -270,7 +274,7 @@ impl<'f> Resolver<'_, 'f> {
         }
     }
 
-    /// Does with an attribute User.com does not have what the settings say.
+    /// Handles an attribute that User.com does not have according to the settings.
     fn unknown(&mut self, field: Field<'f>) {
         let users = &self.usercom.users;
         let why = match users.unknown_attributes {
@@ -305,7 +309,7 @@ impl<'f> Resolver<'_, 'f> {
     }
 }
 
-/// Which values of a type are the same as those of another, by name.
+/// The types whose values are equal to those of another type, by name.
 fn tag(value_type: &ValueType) -> &'static str {
     match value_type {
         ValueType::String => "",
@@ -313,7 +317,8 @@ fn tag(value_type: &ValueType) -> &'static str {
     }
 }
 
-/// Objects of one write that are one value, by their places, so that what lies in them is none.
+/// Objects of a write that are sent as one value, by their indices, so that their contents are not
+/// sent too.
 #[derive(Default)]
 struct WholeObjects(SmallVec<[usize; 4]>);
 

@@ -1,18 +1,18 @@
-//! Whether an event that was answered 429 is looked up before it is sent again.
+//! Decides whether an event that was answered with 429 is looked up before it is sent again.
 //!
-//! As a rule a server counts a request before it carries it out, so a look-up finds nothing and
-//! costs a request of the quota that is used up. Some proxies count afterwards. The account tells:
-//! the first refusals are all looked up, later ones now and then, and all again once one was found
-//! that had been taken.
+//! Usually a server counts a request before it carries it out, so a look-up finds nothing and costs
+//! a request of the exhausted quota. Some proxies count afterwards. The account shows which: the
+//! first refusals are all looked up, later ones now and then, and all again once a refused event
+//! was found.
 
 use parking_lot::Mutex;
 
-/// Look-ups without a find before most refusals are believed.
+/// Look-ups without a find after which most refusals are not looked up.
 const LOOKUPS_FOR_TRUST: u32 = 100;
-/// Afterwards each of so many refusals is looked up.
+/// Afterwards one of this many refusals is looked up.
 const SAMPLE_EVERY: u32 = 10;
 
-/// What was found so far.
+/// The results of look-ups so far.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledLookups(Mutex<LookupRecord>);
 
@@ -20,14 +20,14 @@ pub(super) struct ThrottledLookups(Mutex<LookupRecord>);
 struct LookupRecord {
     /// Look-ups that found nothing.
     in_vain: u32,
-    /// Refusals that were believed since the last look-up.
+    /// Refusals without a look-up since the last one.
     believed: u32,
     /// A refused event was found.
     taken: bool,
 }
 
 impl ThrottledLookups {
-    /// An event was refused: whether to look it up.
+    /// Returns whether to look up a refused event.
     pub(super) fn look_due(&self) -> bool {
         let mut record = self.0.lock();
         if record.taken || record.in_vain < LOOKUPS_FOR_TRUST {
@@ -41,7 +41,7 @@ impl ThrottledLookups {
         due
     }
 
-    /// A refused event was looked up.
+    /// Records the look-up of a refused event.
     pub(super) fn looked(&self, found: bool) {
         let mut record = self.0.lock();
         if !found {
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn refusals_are_believed_until_one_was_taken() {
-        // Guarantees that the first hundred refusals are looked up, then one in ten, and all of them
-        // from the first one on that had been taken.
+        // Guarantees that the first hundred refusals are looked up, then one in ten, and all of
+        // them after the first one that had been carried out.
         let lookups = ThrottledLookups::default();
         let looks = |refusals: u32, found: bool| {
             (0..refusals)

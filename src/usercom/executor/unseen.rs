@@ -1,4 +1,4 @@
-//! A 404 about something that was just written is not believed at once.
+//! Handles a 404 about something that was just written, which may only be not visible yet.
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -9,12 +9,12 @@ use crate::usercom::endpoint;
 use crate::usercom::outcome::ExecuteError;
 use crate::usercom::visibility::VisibilityWait;
 
-/// Names under which a refusal may speak of the user it does not know.
-const USER_NAMES: [&str; 6] =
-    ["client_user", "user_id", "user_custom_id", "user", "client", "user_key"];
+/// Names that a refusal may use for the unknown user.
+const USER_NAMES: [&str; 7] =
+    ["client_user", "user_id", "user_custom_id", "custom_id", "user", "client", "user_key"];
 
 impl OpExecutor {
-    /// When this process wrote a user first.
+    /// When this process wrote a user for the first time.
     pub(super) fn user_written(&self, user: &str) -> Option<Instant> {
         self.memory.user(user)?.written
     }
@@ -24,8 +24,8 @@ impl OpExecutor {
         self.memory.company(group)?.written
     }
 
-    /// Waits before something that was written at `written` is asked for again. `false`, without a
-    /// wait, once it should have been seen.
+    /// Waits before something that was written at `written` is requested again. Returns `false`
+    /// without a wait once it should have been visible.
     pub(super) async fn wait_until_seen(
         &self,
         written: Option<Instant>,
@@ -35,13 +35,13 @@ impl OpExecutor {
         let Some(pause) = self.visibility.pause(written, wait, Instant::now()) else {
             return false;
         };
-        // It takes up no place of others meanwhile.
+        // Other requests may be sent meanwhile.
         attempts.stalled.set();
         tokio::time::sleep(pause).await;
         true
     }
 
-    /// The same for something of which it is not known whether it was written.
+    /// The same for something that may not have been written.
     pub(super) async fn wait_if_lost(
         &self,
         sent: Instant,
@@ -58,13 +58,13 @@ impl OpExecutor {
         true
     }
 
-    /// Something that was written at `written` is seen.
+    /// Records that something that was written at `written` is visible.
     pub(super) fn is_seen(&self, written: Option<Instant>, wait: &VisibilityWait) {
         self.visibility.seen_at(written, wait, Instant::now());
     }
 }
 
-/// Whether an answer says that there is no such user: a 404, or a 400 that speaks of the user.
+/// Whether a response says that there is no such user: a 404, or a 400 that names the user.
 pub(super) fn knows_no_user(reply: &ApiReply) -> bool {
     match reply.status {
         404 => true,
@@ -76,7 +76,7 @@ pub(super) fn knows_no_user(reply: &ApiReply) -> bool {
     }
 }
 
-/// The error of a user or company that was written and stays unseen.
+/// The error of a user or company that was written and does not become visible.
 pub(super) fn unseen(what: &str, reply: &ApiReply) -> ExecuteError {
     let ExecuteError::Reject { status, body, .. } = ExecuteError::refused(what, reply) else {
         return ExecuteError::refused(what, reply);

@@ -1,4 +1,4 @@
-//! Users: writing them, finding their number and key, merging them.
+//! Users: writes them, finds their remote id and key, merges them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::OpExecutor;
 use super::body::Written;
-use super::matching::Subject;
+use super::matching::OpUser;
 use crate::clock;
+use crate::config::account::UpsertAnswer;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::AttributeOwner;
@@ -21,7 +22,7 @@ use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
 use crate::usercom::visibility::VisibilityWait;
 
-/// How long to wait before a user or a history is read again whose answer could not be read.
+/// How long to wait before a user or a history is read again whose response could not be parsed.
 pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -33,10 +34,10 @@ pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
 const CONFLICT_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
-/// How sure we are that a user is there.
+/// How it is known that a user exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UserState {
-    /// Remembered from an earlier op.
+    /// Cached by an earlier op.
     Cached,
     /// Read during this op.
     Fetched,
@@ -47,10 +48,10 @@ pub(super) enum UserState {
 }
 
 impl OpExecutor {
-    /// One upsert. A person who was never seen is looked for first.
+    /// One upsert. An unknown person is looked up first.
     pub(super) async fn identify(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -60,6 +61,7 @@ impl OpExecutor {
         if unseen && self.is_to_be_looked_for(subject)? {
             return Box::pin(self.identify_person(subject, fields, now, attempts)).await;
         }
+        self.report_foreign_key(user, fields);
         let created = self.upsert(user, fields, now, attempts).await?;
         if unseen {
             self.learn(created);
@@ -67,7 +69,7 @@ impl OpExecutor {
         Ok(OpSuccess::Sent)
     }
 
-    /// Writes a user; says whether it was new, if User.com does.
+    /// Writes a user; returns whether it was new, if User.com says so.
     pub(super) async fn upsert(
         &self,
         user: &str,
@@ -84,10 +86,11 @@ impl OpExecutor {
         let Written { reply, facts } = loop {
             let written = self
                 .write(AttributeOwner::User, fields, attempts, |entries| {
-                    wire::upsert(user, entries)
+                    wire::upsert(user, &self.without_foreign_key(user, entries))
                 })
                 .await?;
-            // Writes of one user may meet inside User.com: a later one finds the first.
+            // Concurrent writes of one user may conflict inside User.com: a later one finds the
+            // user.
             match pauses.next() {
                 Some(pause) if written.reply.status == 409 => tokio::time::sleep(pause).await,
                 _ => break written,
@@ -101,6 +104,7 @@ impl OpExecutor {
         let is_new = known.is_none_or(|row| is_other(&row, answer.id));
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
+            row.key = answer.key.as_deref().map(Box::from).or(row.key.take());
             if is_new || answer.created == Some(true) {
                 row.written = Some(Instant::now());
             }
@@ -117,7 +121,7 @@ impl OpExecutor {
         }
     }
 
-    /// Creates a user that was found missing, if that is wanted.
+    /// Creates a user that does not exist, if that is configured.
     pub(super) async fn create_missing(
         &self,
         user: &str,
@@ -134,10 +138,10 @@ impl OpExecutor {
         Ok(())
     }
 
-    /// What we know of a user before the first request; one that is probably new is created.
+    /// What is known of a user before the first request; one that is probably new is created.
     pub(super) async fn standing(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<UserState, ExecuteError> {
         let user = subject.id;
@@ -147,7 +151,7 @@ impl OpExecutor {
         if let Some(state) = Box::pin(self.find_person(subject, attempts)).await? {
             return Ok(state);
         }
-        // An id that cannot stand in a path has no other way to its number.
+        // An id that is not safe in a path can only be resolved to the remote id by an upsert.
         let only_way = endpoint::segment(user).is_none();
         if only_way || (self.users.create_missing && self.new_users.likely_new()) {
             if !self.users.create_missing {
@@ -161,8 +165,8 @@ impl OpExecutor {
         Ok(UserState::Unknown)
     }
 
-    /// How a path names a user: by own id, or by number where that is not safe. `None` where the
-    /// number is needed and not known.
+    /// The id of a user in a path: the external id, or the remote id if that is not safe. `None` if
+    /// the remote id is needed and not known.
     pub(super) fn whose<'u>(&self, user: &'u str) -> Option<UserRef<'u>> {
         let row = self.memory.user(user);
         if let Some(number) = row.and_then(|row| row.surer_number(clock::now())) {
@@ -174,7 +178,7 @@ impl OpExecutor {
         Some(UserRef::Number(self.memory.user(user)?.id?))
     }
 
-    /// The same, writing the user where its number is needed and not known.
+    /// The same; writes the user if the remote id is needed and not known.
     pub(super) async fn whose_for_sure<'u>(
         &self,
         user: &'u str,
@@ -188,7 +192,7 @@ impl OpExecutor {
             .ok_or_else(|| ExecuteError::own("User.com did not tell the number of a user it took"))
     }
 
-    /// Reads a user. `None` when User.com has none.
+    /// Reads a user. `None` if User.com has none.
     pub(super) async fn read_user(
         &self,
         user: &str,
@@ -226,7 +230,7 @@ impl OpExecutor {
         Ok(Some(found))
     }
 
-    /// Reads a user, and creates it where it is missing.
+    /// Reads a user, and creates it if it does not exist.
     async fn found(
         &self,
         user: &str,
@@ -258,11 +262,21 @@ impl OpExecutor {
     /// The key by which page views name a user.
     pub(super) async fn key(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<(String, UserState), ExecuteError> {
         let user = subject.id;
-        let standing = self.standing(subject, attempts).await?;
+        let mut standing = self.standing(subject, attempts).await?;
+        if standing == UserState::Unknown
+            && self.users.create_missing
+            && self.account.upsert_answer == UpsertAnswer::UserKey
+        {
+            // The answer contains the key, whether the user is new or not.
+            let nothing = PackedFields::default();
+            let created = self.upsert(user, &nothing, clock::now(), attempts).await?;
+            self.learn(created);
+            standing = UserState::Created;
+        }
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
             return Ok((key.into(), standing));
         }
@@ -271,7 +285,7 @@ impl OpExecutor {
             if found.is_readable() {
                 break;
             }
-            // An empty or damaged answer proves nothing about the user: it is asked again.
+            // An empty or truncated response proves nothing about the user: it is requested again.
             tokio::time::sleep(pause).await;
             match self.read_user(user, attempts).await? {
                 Some(again) => found = again,
@@ -286,15 +300,15 @@ impl OpExecutor {
         }
     }
 
-    /// Forgets a user's key that was refused.
+    /// Removes a user's key that was refused.
     pub(super) fn forget_key(&self, user: &str) {
         self.memory.know_user(user, |row| row.key = None);
     }
 
-    /// User.com's number of a user, who is created where missing.
+    /// User.com's id of a user, who is created if missing.
     pub(super) async fn number(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<u64, ExecuteError> {
         let user = subject.id;
@@ -302,7 +316,7 @@ impl OpExecutor {
         if let Some(id) = known(self.memory.user(user)) {
             return Ok(id);
         }
-        // An upsert tells the number at once, and so does a search.
+        // An upsert returns the id at once, and so does a search.
         if self.memory.user(user).is_none() {
             self.standing(subject, attempts).await?;
             if let Some(id) = known(self.memory.user(user)) {
@@ -318,7 +332,7 @@ impl OpExecutor {
                 self.new_users.observe(UnseenId::New);
                 self.create_missing(user, attempts).await?;
                 match known(self.memory.user(user)) {
-                    // The write has succeeded, whatever became of its answer.
+                    // The write succeeded, even if its response cannot be parsed.
                     None => self.read_user(user, attempts).await?.and_then(|found| found.id),
                     id => id,
                 }
@@ -327,8 +341,8 @@ impl OpExecutor {
         looked_up.ok_or_else(|| ExecuteError::own("User.com did not tell the user's number"))
     }
 
-    /// Merges one user into another. Where the one that goes is not there, there is nothing to
-    /// merge; the one that stays is there afterwards, unless missing users are not wanted.
+    /// Merges one user into another. If the merged one does not exist, nothing is merged; the
+    /// remaining one exists afterwards, unless users are not created by configuration.
     pub(super) async fn merge(
         &self,
         from: &str,
@@ -338,11 +352,11 @@ impl OpExecutor {
         if self.memory.is_merged(from, into) {
             return Ok(OpSuccess::Unchanged);
         }
-        // A record that is shared with another external id is that one's, and stays.
+        // A record that is shared with another external id belongs to that id, and is not merged.
         if self.memory.user(from).is_some_and(|row| row.only_number().is_some()) {
             return Ok(OpSuccess::Unchanged);
         }
-        let into_subject = Subject::unkeyed(into);
+        let into_subject = OpUser::unkeyed(into);
         let Some(gone) = self.number_if_there(from, attempts).await? else {
             if self.users.create_missing {
                 self.number(into_subject, attempts).await?;
@@ -357,7 +371,7 @@ impl OpExecutor {
         }
         let mut reply = self.send(&wire::merge(parent, gone), attempts).await?;
         if !reply.is_success() {
-            // A remembered number may be out of date, and a repeat finds no user left to merge.
+            // A cached id may be out of date, and a repetition finds no user to merge.
             let Some(Found { id: Some(gone), .. }) = self.read_user(from, attempts).await? else {
                 self.memory.merged(from, into);
                 return Ok(OpSuccess::AlreadyThere);
@@ -382,18 +396,18 @@ impl OpExecutor {
             return Ok(Some(id));
         }
         if endpoint::segment(user).is_none() {
-            return Ok(Some(self.number(Subject::unkeyed(user), attempts).await?));
+            return Ok(Some(self.number(OpUser::unkeyed(user), attempts).await?));
         }
         Ok(self.read_user(user, attempts).await?.and_then(|found| found.id))
     }
 }
 
-/// Whether a remembered user has another number.
+/// Whether a cached user has another remote id.
 fn is_other(row: &profile_cache::UserRow, id: Option<u64>) -> bool {
     id.is_some() && row.id.is_some() && row.id != id
 }
 
-/// A user of another number is another user: nothing remembered holds.
+/// A user with another remote id is another user: nothing in the cache is valid.
 pub(super) fn renumber(row: &mut profile_cache::UserRow, id: Option<u64>) {
     if is_other(row, id) {
         *row = profile_cache::UserRow::default();

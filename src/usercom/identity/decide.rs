@@ -1,17 +1,17 @@
-//! The decision over what look-ups by key found.
+//! Decides which record belongs to a person, from the results of look-ups by key.
 
 use crate::schedule::KeyKind;
 
 /// A record that a look-up found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Candidate {
-    /// User.com's number of it.
+    /// User.com's id of it.
     pub(in crate::usercom) number: u64,
     /// Its external id, if it has one.
     pub(in crate::usercom) own_id: Option<String>,
 }
 
-/// What is known after the look-ups so far.
+/// The state after the look-ups so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) enum Decision {
     /// No record has any of the keys.
@@ -24,19 +24,19 @@ pub(in crate::usercom) enum Decision {
     Conflict {
         /// The record that was found, the oldest of several.
         number: u64,
-        /// What is in the way, in words.
+        /// The conflict, as a sentence.
         why: String,
     },
 }
 
-/// What look-ups found, key by key.
+/// The results of look-ups, key by key.
 #[derive(Debug, Default)]
 pub(in crate::usercom) struct Findings {
     several: Option<(u64, String)>,
 }
 
 impl Findings {
-    /// Takes what the look-up by one key found. A decision ends the look-ups.
+    /// Adds the result of the look-up by one key. A decision ends the look-ups.
     pub(in crate::usercom) fn add(
         &mut self,
         own_id: &str,

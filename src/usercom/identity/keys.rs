@@ -1,4 +1,4 @@
-//! The keys of a call, in a form in which equal keys are equal texts.
+//! The keys of a call, normalized so that equal keys are equal strings.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,16 @@ use crate::config::sink::MatchBy;
 use crate::schedule::{KeyKind, PackedFields, UserKeys};
 use crate::usercom::profile::text;
 
-/// The longest key that is asked for, in characters.
+/// The longest key that is looked up, in characters.
 const MAX_KEY_LEN: usize = 254;
-/// A text with fewer digits is not the telephone number of one person.
+/// A string with fewer digits is not the telephone number of one person.
 const MIN_PHONE_DIGITS: usize = 5;
 
 /// Spellings in the traits of a context.
 const EMAILS: [&str; 4] = ["email", "Email", "email_address", "emailAddress"];
 const PHONES: [&str; 4] = ["phone", "phone_number", "phoneNumber", "mobile"];
 
-/// Which kinds of keys are looked for, so that no others are read.
+/// Which kinds of keys are looked up, so that no others are parsed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WantedKeys {
     user_key: bool,
@@ -39,8 +39,8 @@ impl From<&[MatchBy]> for WantedKeys {
     }
 }
 
-/// The wanted keys of a call: from the fields that an identify writes, else from the traits of the
-/// context. The traits of a group are those of its company.
+/// The keys of a call: from the fields that an identify call writes, otherwise from the traits of
+/// the context. The traits of a group call are those of its company.
 pub(in crate::usercom) fn of_call(
     call: &Call<'_>,
     fields: Option<&PackedFields>,
@@ -79,8 +79,8 @@ fn inner<'c>(object: &'c Object<'_>, name: &str) -> Option<Object<'c>> {
     object.get(name).filter(|json| json.starts_with('{')).map(Object::Raw)
 }
 
-/// A key as it is compared, or `None` where the text is no key: e-mail addresses trimmed and
-/// without case, telephone numbers by their digits and a leading plus.
+/// A key as it is compared, or `None` if the string is not a key: e-mail addresses trimmed and in
+/// lower case, telephone numbers as digits and a leading plus.
 pub(in crate::usercom) fn normalized(kind: KeyKind, value: &str) -> Option<String> {
     let value = trimmed(value);
     let key: Cow<'_, str> = match kind {
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn keys_are_compared_without_what_people_vary() {
-        // E-mail addresses without case and blanks around them, telephone numbers by digits and
-        // plus; what names no single person is no key.
+        // E-mail addresses are compared without case and surrounding blanks, telephone numbers by
+        // digits and plus; a string that identifies no single person is not a key.
         use KeyKind::{Email, Phone, UserKey};
         for (kind, value, key) in [
             (Email, " Ann@Example.COM ", Some("ann@example.com")),

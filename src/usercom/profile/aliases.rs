@@ -1,20 +1,20 @@
-//! Under which names a value may come, and what it is then.
+//! The names under which a value may be sent, and what it means then.
 //!
-//! Not here: values. A table of spellings is made once; after that a name is looked up once,
-//! however many spellings there are, and most names are rejected by their first and last letter. A spelling
-//! is matched exactly, or without regard to case, `_`, `-` and blanks: its *normalized* form.
+//! A table of spellings is built once; after that a name is looked up once, however many spellings
+//! there are, and most names are rejected by their first and last letter. A spelling is matched
+//! exactly, or without regard to case, `_`, `-` and blanks: its *normalized* form.
 
 use crate::call::FixedKeyMap;
 
 /// Longer normalized names match no spelling.
-const LONGEST: usize = 48;
+const MAX_KEY_LEN: usize = 48;
 
-/// What a name is.
+/// The meaning of a name.
 #[derive(Clone, Copy, Default)]
 pub(super) struct AliasMatch<'s> {
-    /// The target it leads to, and how well it fits: less is better.
+    /// The target it leads to, and its rank: lower is better.
     pub(super) target: Option<(usize, usize)>,
-    /// What the names inside of it may be, if it is an object.
+    /// The meanings of the names in it, if it is an object.
     pub(super) inner: Option<&'s AliasTable>,
     /// Whether the name is spelled exactly.
     pub(super) exact: bool,
@@ -26,11 +26,11 @@ pub(super) struct AliasTable {
     exact: FixedKeyMap<usize>,
     normalized: FixedKeyMap<usize>,
     entries: Vec<AliasEntry>,
-    /// For each first letter which last letters there are.
+    /// For each first letter, the last letters that occur.
     ends: FirstLastFilter,
 }
 
-/// What one spelling leads to.
+/// The target of one spelling.
 #[derive(Default)]
 struct AliasEntry {
     target: Option<(usize, usize)>,
@@ -38,8 +38,8 @@ struct AliasEntry {
 }
 
 impl AliasTable {
-    /// A table. Of a target's spellings the first that has a value wins, exact ones before all
-    /// others. A spelling is ASCII, and leads to one target only.
+    /// Builds a table. Of a target's spellings the first that has a value is used, exact ones
+    /// before all others. A spelling is ASCII, and leads to one target only.
     pub(super) fn new<T: Copy + Into<usize>>(table: &[(T, &[&'static str])]) -> Self {
         let mut made = Self::default();
         for (target, spellings) in table {
@@ -59,7 +59,7 @@ impl AliasTable {
         }
     }
 
-    /// The entry of a spelling, made if there is none.
+    /// The entry of a spelling, created if it is missing.
     fn entry(&mut self, spelling: &'static str) -> &mut AliasEntry {
         let entry = match self.exact.get(spelling.as_bytes()) {
             Some(entry) => *entry,
@@ -78,7 +78,7 @@ impl AliasTable {
         &mut self.entries[entry]
     }
 
-    /// What a name is. `exact` says whether the names around it are spelled exactly.
+    /// The meaning of a name. `exact` says whether the names around it are spelled exactly.
     pub(super) fn find(&self, name: &str, exact: bool) -> AliasMatch<'_> {
         if !self.ends.may_have(name) {
             return AliasMatch::default();
@@ -101,7 +101,7 @@ impl AliasTable {
     }
 }
 
-/// What ranks names that are no exact spelling behind those that are.
+/// Added to the rank of names that are not spelled exactly, so that they come last.
 const INEXACT: usize = 1 << 16;
 
 /// Pairs of first and last letters.
@@ -115,15 +115,15 @@ impl FirstLastFilter {
         }
     }
 
-    /// `false` where no spelling has this name, however normalized.
+    /// `false` if no spelling has this name in any normalized form.
     fn may_have(&self, name: &str) -> bool {
         Self::of(name).is_none_or(|(first, last)| self.0[first] & (1 << last) != 0)
     }
 
-    /// The ends of a name that squashing leaves where they are; `None` for others.
+    /// The first and last letter of a name whose normalized form keeps them; `None` for others.
     fn of(name: &str) -> Option<(usize, u32)> {
         let letter = |byte: Option<&u8>| {
-            // What only looks like a letter by its low bits shares that letter's bit.
+            // A character whose low bits equal those of a letter shares that letter's bit.
             byte.filter(|byte| byte.is_ascii() && !is_separator(**byte)).map(|byte| byte & 31)
         };
         let (first, last) = (letter(name.as_bytes().first())?, letter(name.as_bytes().last())?);
@@ -137,8 +137,8 @@ fn is_separator(byte: u8) -> bool {
 
 /// A name without case and separators; `None` where it matches no spelling.
 fn normalized(name: &str) -> Option<String> {
-    // Some letters outside of ASCII have a small form inside of it, which may be shorter.
-    if name.len() > 2 * LONGEST {
+    // Some letters outside of ASCII have a lower-case form within ASCII, which may be shorter.
+    if name.len() > 2 * MAX_KEY_LEN {
         return None;
     }
     let normalized: String = match name.is_ascii() {
@@ -151,7 +151,7 @@ fn normalized(name: &str) -> Option<String> {
             chars.flat_map(char::to_lowercase).collect()
         }
     };
-    (normalized.len() <= LONGEST).then_some(normalized)
+    (normalized.len() <= MAX_KEY_LEN).then_some(normalized)
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn alias_resolves_to_its_target() {
         // Case, separators and nesting do not matter; exact spellings rank before all others, and
-        // those by their order.
+        // those in their order.
         let table = AliasTable::new(&[
             (0_usize, &["first_name", "firstName", "given"][..]),
             (1, &["address.postal_code", "zip"]),

@@ -1,23 +1,23 @@
-//! Browser, system and kind of device from a user agent, under the names reports commonly use.
+//! Browser, operating system and kind of device from a user agent, under the names that reports
+//! commonly use.
 //!
-//! Woothee knows the agents and carries its data in the crate; here its words are put into the
-//! usual ones, and what it does not tell apart (tablets, embedded browsers) is looked at again.
-//! Answers are kept: one agent string comes with many calls, and parsing costs more than the rest
-//! of a call's planning.
+//! Woothee parses the agents and has its data in the crate. Here its names are translated, and what
+//! it does not distinguish (tablets, embedded browsers) is detected. Results are cached: one agent
+//! string comes with many calls, and parsing costs more than the rest of a call's planning.
 
 use std::sync::{Arc, LazyLock};
 
 use quick_cache::sync::Cache;
 use woothee::parser::{Parser, WootheeResult};
 
-/// Agent strings remembered.
-const REMEMBERED: usize = 2_048;
-/// Characters of an agent string worth looking at.
-const LONGEST: usize = 1_024;
+/// Agent strings in the cache.
+const CACHE_CAPACITY: usize = 2_048;
+/// Characters of an agent string that are parsed.
+const MAX_USER_AGENT_LEN: usize = 1_024;
 
-static SEEN: LazyLock<Cache<Box<str>, Arc<Agent>>> = LazyLock::new(|| Cache::new(REMEMBERED));
+static SEEN: LazyLock<Cache<Box<str>, Arc<Agent>>> = LazyLock::new(|| Cache::new(CACHE_CAPACITY));
 
-/// What a user agent says of itself.
+/// What a user agent contains.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Agent {
     /// `Mobile Safari`, `Chrome`, …
@@ -30,9 +30,9 @@ pub(super) struct Agent {
     pub(super) device: Option<&'static str>,
 }
 
-/// Parses a user agent, or remembers it.
+/// Parses a user agent, or returns the cached result.
 pub(super) fn parse(user_agent: &str) -> Arc<Agent> {
-    let user_agent = super::limits::truncate(user_agent, LONGEST);
+    let user_agent = super::limits::truncate(user_agent, MAX_USER_AGENT_LEN);
     if let Some(agent) = SEEN.get(user_agent) {
         return agent;
     }
@@ -66,7 +66,7 @@ fn browser(user_agent: &str, found: &WootheeResult<'_>) -> (Option<String>, Opti
     if found.category == "misc" {
         return (None, None);
     }
-    // Tokens that come beside another browser's name, which is what would be found without them.
+    // Tokens next to another browser's name, which would be found without them.
     for (token, family) in [
         ("MiuiBrowser/", "MIUI Browser"),
         ("DuckDuckGo/", "DuckDuckGo"),
@@ -105,7 +105,7 @@ fn system(user_agent: &str, found: &WootheeResult<'_>) -> Option<String> {
         "Mac OSX" => "Mac OS",
         "ChromeOS" => return Some("Chrome OS".into()),
         "Linux" if user_agent.contains("Ubuntu") => "Ubuntu",
-        // The version is part of the name already.
+        // The name contains the version already.
         windows if windows.starts_with("Windows") => return Some(windows.into()),
         name => name,
     };
@@ -161,7 +161,7 @@ Googlebot | - | - | - | Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.goog
 
     #[test]
     fn current_user_agents_are_recognised() {
-        // Agents in use today are read as the table says.
+        // Current agents are parsed as the table says.
         let mut rows = 0;
         for row in AGENTS.lines().filter(|line| !line.is_empty()) {
             let [family, version, os, device, user_agent] =

@@ -1,7 +1,7 @@
-//! Group: traits to the fields of a company.
+//! Group calls: traits become the fields of a company.
 //!
-//! A name is written only where the call has one: a company that is there already is not renamed
-//! to its id. A new company gets its id for a name when it is created.
+//! A name is written only if the call has one: an existing company is not renamed to its id. A new
+//! company gets its id as its name when it is created.
 
 use std::sync::LazyLock;
 
@@ -14,12 +14,12 @@ use super::limits::{
 use super::person::{
     TOO_LONG, dense, named, put_email, put_list, put_string, put_tags, put_text, standard,
 };
-use super::{PlanError, PlanWarnings};
+use super::{PlanError, PlanWarnings, Settings};
 use crate::call::Call;
 use crate::schedule::{ExternalCompanyId, FieldClass, PackedFields};
 
-/// What a trait may be beside an attribute. What lies in the address is told apart from what
-/// stands beside it.
+/// What a trait may be other than an attribute. Fields inside of `address` are distinguished from
+/// those next to it.
 #[derive(Debug, Clone, Copy)]
 enum CompanyTrait {
     /// Identifies a user and is never an attribute of a company.
@@ -89,8 +89,8 @@ static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
     ])
 });
 
-/// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
-/// and those that cannot be written.
+/// User.com's own fields, in both versions of its API: those that are written, the ids, and the
+/// read-only ones.
 static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     reserved_names(&[
         "custom_id",
@@ -121,8 +121,11 @@ static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     ])
 });
 
-/// The customer's own id of the company of a group call.
-pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, PlanError> {
+/// The external id of the company of a group call.
+pub(super) fn group_id(
+    call: &Call<'_>,
+    settings: &Settings,
+) -> Result<ExternalCompanyId, PlanError> {
     let given = call
         .group_id
         .as_deref()
@@ -137,14 +140,15 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, PlanError> 
         let reason = "`groupId` has a NUL character in it, which no id can have";
         return Err(PlanError::new("id_not_text", reason));
     }
-    if id.chars().count() > MAX_TEXT_LEN {
-        let reason = format!("`groupId` is longer than {MAX_TEXT_LEN} characters");
+    let max = settings.max_id_length();
+    if id.chars().count() > max {
+        let reason = format!("`groupId` is longer than {max} characters");
         return Err(PlanError::new("id_too_long", reason));
     }
-    Ok(ExternalCompanyId::from(id.as_str()))
+    Ok(ExternalCompanyId::from(&*settings.own_id(&id)))
 }
 
-/// The fields a group writes.
+/// The fields that a group call writes.
 pub(super) fn fields(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
     let traits = CompanyTraits::of(&call.fields, &TRAITS);
     let mut set = PackedFields::with_capacity(24, 768);
@@ -168,8 +172,8 @@ fn put_address(set: &mut PackedFields, traits: &CompanyTraits<'_>, notes: &mut P
         let found = traits.get(target).and_then(text)?;
         Some(found.trim().to_owned())
     };
-    // Only what the address itself holds goes into its line; a field beside it is used for its
-    // own field.
+    // The address line contains only what the address object holds; a field next to it is used for
+    // its own field.
     let (inner_city, inner_region) =
         (part(CompanyTrait::InnerCity), part(CompanyTrait::InnerRegion));
     let (inner_country, inner_code) =

@@ -1,5 +1,5 @@
-//! What an identify's context says of device, browser and place, as custom attributes under the
-//! names User.com's own receiver uses. REST keeps the built-in fields of that kind read-only.
+//! Device, browser and location from the context of an identify call, as custom attributes under
+//! the names that User.com's own receiver uses. The built-in fields for them are read-only in REST.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use super::browser::{self, Agent};
 use super::flattened::{FlattenedTraits, elements, text};
 use crate::call::{Object, trimmed};
 
-/// What is read of the context; the rest is not even opened.
+/// The fields of the context that are used; the rest is not parsed.
 #[derive(Debug, Clone, Copy)]
 enum ContextPart {
     UserAgent,
@@ -55,7 +55,7 @@ static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
     ])
 });
 
-/// What is around a user.
+/// The context of a user.
 pub(super) struct ContextFields<'c>(FlattenedTraits<'c, { ContextPart::Timezone as usize + 1 }>);
 
 impl<'c> ContextFields<'c> {
@@ -78,7 +78,7 @@ impl<'c> ContextFields<'c> {
         self.0.get(ContextPart::Timezone)
     }
 
-    /// Tells name and value of each field the context speaks of.
+    /// Calls the closure with the name and value of each field that the context has.
     pub(super) fn tell(&self, mut each: impl FnMut(&'static str, &str)) {
         let mut tell = |name, value: Option<&str>| {
             if let Some(value) = value {
@@ -112,7 +112,7 @@ impl<'c> ContextFields<'c> {
         })
     }
 
-    /// `name version`, from the context if it has a name, else from the user agent.
+    /// `name version`, from the context if it has a name, otherwise from the user agent.
     fn system<'a>(&'a self, agent: &'a Agent) -> Option<Cow<'a, str>> {
         match (self.word(ContextPart::OsName), self.word(ContextPart::OsVersion)) {
             (Some(name), Some(version)) => Some([&*name, " ", &*version].concat().into()),
@@ -127,7 +127,8 @@ impl<'c> ContextFields<'c> {
         Some([&*pixels(&width)?, "x", &*pixels(&height)?].concat())
     }
 
-    /// Browser and version from `userAgentData`, whose lists have decoys among the real names.
+    /// Browser and version from `userAgentData`, whose lists contain invented names among the real
+    /// ones.
     fn branded(&self) -> Option<(String, Option<String>)> {
         let list =
             self.0.get(ContextPart::BrandVersions).or_else(|| self.0.get(ContextPart::Brands))?;
@@ -135,14 +136,14 @@ impl<'c> ContextFields<'c> {
             .filter_map(|brand| serde_json::from_str(brand).ok())
             .filter(|brand: &Brand| !is_decoy(&brand.brand))
             .collect();
-        // The engine's own name is listed beside the product's; the product says more.
+        // The engine is listed next to the product; the product is the more specific name.
         let chosen =
             brands.iter().find(|brand| brand.brand != "Chromium").or_else(|| brands.first())?;
         Some((browser::product(&chosen.brand).to_owned(), chosen.version.clone()))
     }
 }
 
-/// One of the names a browser gives itself.
+/// One of the names of a browser.
 #[derive(serde::Deserialize)]
 struct Brand {
     brand: String,
@@ -152,7 +153,7 @@ struct Brand {
 
 /// A positive number without its fraction.
 fn pixels(number: &str) -> Option<Cow<'_, str>> {
-    // Most are whole, and stay as they are written.
+    // Most are whole numbers, and are written as they came.
     let is_whole = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
     if is_whole && (1..=9).contains(&number.len()) {
         return Some(Cow::Borrowed(number));
@@ -165,8 +166,8 @@ fn unbracketed(ip: &str) -> &str {
     ip.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// `Not A;Brand`, `Not)A;Brand`, `Not/A)Brand`, `Not_A Brand`: made-up names that keep sites from
-/// relying on the list's shape.
+/// `Not A;Brand`, `Not)A;Brand`, `Not/A)Brand`, `Not_A Brand`: invented names that keep sites from
+/// relying on the format of the list.
 fn is_decoy(brand: &str) -> bool {
     let letters: String = brand.chars().filter(char::is_ascii_alphabetic).collect();
     letters.eq_ignore_ascii_case("NotABrand")

@@ -1,4 +1,4 @@
-//! Track and page: what happened, flat and within User.com's limits.
+//! Track and page calls: events and page views, flattened and within User.com's limits.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -13,19 +13,21 @@ use super::limits::{
     json_without_nuls, number, truncate_noting, without_nuls,
 };
 use super::person::{TOO_LONG, named, standard};
-use super::{PlanError, PlanWarnings};
+use super::{PlanError, PlanWarnings, Settings};
 use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
+use crate::config::account::{FutureTimes, PageDomain};
 use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields, UserKeys};
 
-/// The domain of a page that has a path and no URL, and no app in its context: a page of a server
-/// log without a host. Nothing is guessed from the referrer, which is another page's address.
+/// The domain of a page that has a path, but no URL and no app in its context: a page of a server
+/// log without a host. The referrer is not used, because it is the address of another page.
 const NO_DOMAIN: &str = "unknown";
 
-/// The event occurrence a track stands for.
+/// The event of a track call.
 pub(super) fn track(
     call: &Call<'_>,
     user: ExternalUserId,
     keys: UserKeys,
+    settings: &Settings,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -37,27 +39,28 @@ pub(super) fn track(
     Ok(Op::Track {
         user,
         name: truncate_noting(name, MAX_TEXT_LEN, "event", notes).trim_end().into(),
-        at: Some(moment(call, now)?),
+        at: Some(moment(call, settings, now)?),
         data: data(call, notes),
         keys,
     })
 }
 
-/// When it happened. Nothing happens in the future, and nothing before 1970, where the time of
-/// events begins: no other time may be put in its place.
-fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, PlanError> {
+/// The time of the event. A time in the future is not possible, unless the account keeps it, and
+/// neither is one before 1970, where the time of events begins: no other time may replace it.
+fn moment(call: &Call<'_>, settings: &Settings, now: Timestamp) -> Result<Timestamp, PlanError> {
     match call.timestamp {
         Some(at) if at < Timestamp::UNIX_EPOCH => {
             let reason = format!("`timestamp` is {at}, which is before 1970");
             Err(PlanError::new("timestamp_before_1970", reason))
         }
+        Some(at) if settings.account.future_times == FutureTimes::Kept => Ok(at),
         Some(at) => Ok(at.min(now)),
         None => Ok(now),
     }
 }
 
-/// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
-/// equal names the last value stands in the first one's place.
+/// The properties: objects flattened with `_`, lists as JSON text, strings truncated at their
+/// limit. Of equal names the last value is used, at the position of the first one.
 fn data(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
     let mut data = EventData {
         set: PackedFields::with_capacity(16, 320),
@@ -76,11 +79,11 @@ fn data(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
     data.set
 }
 
-/// The properties as they come together.
+/// The properties under construction.
 struct EventData<'n> {
     set: PackedFields,
     names: NameIndex,
-    /// The keys of the objects one is inside of, each with a `_` behind it.
+    /// The keys of the enclosing objects, each followed by `_`.
     path: String,
     notes: &'n mut PlanWarnings,
 }
@@ -115,7 +118,7 @@ impl EventData<'_> {
             return self.notes.dropped("properties", TOO_MANY_VALUES);
         }
         let Some(value) = value(name, json, self.notes) else {
-            return self.notes.dropped(name, "a number no server takes");
+            return self.notes.dropped(name, "a number that no server accepts");
         };
         match self.names.get_or_insert(name, |place| self.set.name(place)) {
             Some(place) => self.set.replace(place, FieldClass::Standard, &value),
@@ -124,10 +127,10 @@ impl EventData<'_> {
     }
 }
 
-/// A property's value as it is sent; `None` for a number that no server takes.
+/// A property's value as it is sent; `None` for a number that no server accepts.
 fn value<'j>(name: &str, json: &'j str, notes: &mut PlanWarnings) -> Option<Cow<'j, str>> {
     Some(match json.as_bytes().first() {
-        // A text without escapes has as many bytes as its JSON but for the quotes.
+        // A string without escapes is as long as its JSON without the quotes.
         Some(b'"') if json.len() <= MAX_TEXT_LEN + 2 && flattened::plain(json).is_some() => {
             json.into()
         }
@@ -145,7 +148,7 @@ fn value<'j>(name: &str, json: &'j str, notes: &mut PlanWarnings) -> Option<Cow<
     })
 }
 
-/// Where a page may be found in the context.
+/// Where the context may have a page.
 #[derive(Debug, Clone, Copy)]
 enum EventPart {
     PageUrl,
@@ -171,11 +174,12 @@ static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
     ])
 });
 
-/// The page view a page stands for.
+/// The page view of a page call.
 pub(super) fn page(
     call: &Call<'_>,
     user: ExternalUserId,
     keys: UserKeys,
+    settings: &Settings,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -192,7 +196,7 @@ pub(super) fn page(
     let path = word(EventPart::PagePath).or_else(|| property("path"));
     let (domain, url_path) = url.as_deref().map(split).unwrap_or_default();
     let path = path.as_deref().and_then(|path| split(path).1).or(url_path);
-    // A page without an address is known by its name, as a screen is.
+    // A page without an address is identified by its name, as a screen is.
     let path = path.or_else(|| named_path(call).filter(|_| domain.is_none()));
     if domain.is_none() && path.is_none() {
         return Err(PlanError::new(
@@ -200,12 +204,12 @@ pub(super) fn page(
             "the page call has neither a URL nor a path nor a name",
         ));
     }
-    // A screen's place is its app: by bundle, which is unique, else by name.
+    // The domain of a screen is its app: the bundle, which is unique, otherwise the name.
     let domain =
         domain.or_else(|| word(EventPart::AppNamespace)).or_else(|| word(EventPart::AppName));
     let domain = domain.map(|domain| without_nuls(&domain).into_owned());
     let domain = domain.filter(|domain| !domain.is_empty());
-    // A host that is cut short is another one.
+    // A truncated host would be another host.
     let domain = domain.filter(|domain| {
         let fits = domain.chars().count() <= MAX_HOST_LEN;
         if !fits {
@@ -214,30 +218,47 @@ pub(super) fn page(
         fits
     });
     let path = without_nuls(path.as_deref().unwrap_or("/"));
+    let domain = domain.as_deref().unwrap_or(NO_DOMAIN);
+    let domain = match settings.account.page_domain {
+        PageDomain::Host => domain.into(),
+        PageDomain::Url => whole_url(url.as_deref(), domain, &path),
+    };
     Ok(Op::Page {
         user,
-        domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
+        domain,
         path: truncate_noting(&path, MAX_PATH_LEN, "page_path", notes).into(),
-        at: Some(moment(call, now)?),
+        at: Some(moment(call, settings, now)?),
         keys,
     })
 }
 
-/// The path of a page that has a name and no address.
+/// The URL of a page: as it was given, if it is a whole one that is not too long.
+fn whole_url(given: Option<&str>, domain: &str, path: &str) -> Box<str> {
+    let is_whole = |url: &&str| {
+        let is_web = url.starts_with("https://") || url.starts_with("http://");
+        is_web && !url.contains('\0') && url.chars().count() <= MAX_PATH_LEN
+    };
+    match given.filter(is_whole) {
+        Some(url) => url.into(),
+        None => format!("https://{domain}{path}").into(),
+    }
+}
+
+/// The path of a page that has a name but no address.
 fn named_path(call: &Call<'_>) -> Option<Cow<'static, str>> {
     let mut names = [&call.name, &call.category].into_iter().flatten().map(|name| trimmed(name));
     let name = names.find(|name| !name.is_empty())?;
-    // These would end the path.
+    // These characters would end the path.
     let name = name.trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
     Some(format!("/{name}").into())
 }
 
-/// Host and path of a web address in which nothing needs to be normalised, which is most of them.
+/// Host and path of a web address that needs no normalization, which is true of most.
 fn plain_address(address: &str) -> Option<(&str, &str)> {
     let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
     let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
     let (host, path) = rest.split_at(rest.find('/')?);
-    // A last label of digits makes a number of it, and `xn--` is looked into.
+    // A last label of digits makes the host a number, and `xn--` has to be decoded.
     let last = host.rsplit('.').next()?;
     let named = !last.is_empty() && last.bytes().all(|b| b.is_ascii_lowercase());
     let plain_host = named
@@ -250,8 +271,8 @@ fn plain_address(address: &str) -> Option<(&str, &str)> {
     (plain_host && plain_path).then_some((host, path))
 }
 
-/// Whether two bytes stand next to each other. For texts this short a search takes longer to set
-/// up than to look.
+/// Whether two bytes are adjacent. For strings this short, a search takes longer to set up than
+/// this comparison.
 fn has_pair(text: &str, pair: [u8; 2]) -> bool {
     text.as_bytes().array_windows().any(|two| *two == pair)
 }
@@ -290,9 +311,9 @@ fn split(address: &str) -> HostAndPath<'_> {
     (None, (!path.is_empty()).then(|| format!("/{path}").into()))
 }
 
-/// Host and path of a web address that is none by the letter, because of its host: `xn--` that is no
-/// punycode, or a character no host has. The host is what stands there, without case, if it is a
-/// host's at all.
+/// Host and path of a web address that is invalid because of its host: `xn--` that is not punycode,
+/// or a character that no host has. The host is used as it is written, in lower case, if it could
+/// be a host at all.
 fn odd_address(address: &str) -> Option<HostAndPath<'_>> {
     let (scheme, rest) = address.split_once("://")?;
     if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
@@ -318,7 +339,8 @@ mod tests {
 
     #[test]
     fn fast_url_split_equals_url_parser() {
-        // Whatever address is read without the URL parser has the host and path it would find.
+        // Every address that is parsed without the URL parser has the host and path that the parser
+        // finds.
         let hosts =
             ["shop.example.com", "localhost", "a-b.c", "1.2.3.4", "0x7f", "a.0x1", "xn--a.b"];
         let paths =
@@ -339,7 +361,7 @@ mod tests {
 
     #[test]
     fn many_property_names_stay_unique() {
-        // Flat names stay unique and in order, few or many.
+        // Flat names stay unique and in order, whether few or many.
         for count in [3, 60, 200] {
             let mut fields = vec![("a".into(), Json::from_valid_unchecked(r#"{"b":0}"#))];
             fields.extend(

@@ -1,7 +1,10 @@
-//! The values of a call's object, nested objects opened up, each under what it means.
+//! The values of a call's object: nested objects are flattened, and each value is assigned to its
+//! target.
 //!
-//! Not here: how values are written. Invariant: a value is one target's, or it is among the rest;
-//! a value at the top costs no allocation.
+//! # Invariants
+//!
+//! A value belongs to one target, or to the remaining values. A value at the top level costs no
+//! allocation.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,60 +22,60 @@ pub(super) const MAX_DEPTH: usize = 16;
 /// Objects nested deeper than this are not values of their own: attributes do not have such names.
 const MAX_WHOLE: usize = 4;
 
-/// Names with a meaning in one object that are looked for in passing. Most have a few.
+/// Targets that the quick pass compares in one object. Most objects have only a few.
 const QUICK: usize = 16;
 
-/// What a target was found to be.
+/// What was found for a target.
 #[derive(Clone, Copy)]
 struct FoundTrait<'c> {
     rank: usize,
     json: &'c str,
 }
 
-/// A value that is no target's.
+/// A value that belongs to no target.
 struct UnmatchedTraits<'c> {
     name: TraitName<'c>,
     json: &'c str,
     what: TraitKind,
-    /// The object it lies in, by its place in the rest.
+    /// The object that contains it, as an index into the remaining values.
     owner: Option<usize>,
 }
 
-/// What a value of the rest is.
+/// The kind of a remaining value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TraitKind {
     /// A value.
     Value,
-    /// An object whose values come behind it, each under a name of its own.
+    /// An object whose values follow it, each under a name of its own.
     Opened,
 }
 
-/// A value no spelling leads to.
+/// A value that no spelling leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnmatchedTrait<'l> {
     /// The names that lead to it, joined with `_`.
     pub(super) name: &'l str,
     pub(super) json: &'l str,
     pub(super) what: TraitKind,
-    /// The object it lies in, by its place among the others.
+    /// The object that contains it, as an index into the remaining values.
     pub(super) owner: Option<usize>,
 }
 
 enum TraitName<'c> {
-    /// A key at the top.
+    /// A key at the top level.
     Key(&'c str),
-    /// Keys joined with `_`, in the text of names.
+    /// Joined keys, as a range in the text of names.
     Joined(Range<usize>),
 }
 
-/// What becomes of values no spelling leads to.
+/// What happens to values that no spelling leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnmatchedPolicy {
     Kept,
     Ignored,
 }
 
-/// All values of an object, of which a number of targets are found.
+/// All values of an object, assigned to a number of targets.
 pub(super) struct FlattenedTraits<'c, const TARGETS: usize> {
     found: [Option<FoundTrait<'c>>; TARGETS],
     rest: Vec<UnmatchedTraits<'c>>,
@@ -80,7 +83,7 @@ pub(super) struct FlattenedTraits<'c, const TARGETS: usize> {
 }
 
 impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
-    /// Opens up an object. Nulls are left out.
+    /// Flattens an object. Nulls are left out.
     pub(super) fn of(object: &'c Object<'_>, spellings: &AliasTable) -> Self {
         let mut leaves = Self::empty();
         leaves.rest.reserve(16);
@@ -88,7 +91,7 @@ impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
         leaves
     }
 
-    /// Opens up as much of an object as spellings lead to; there is no rest.
+    /// Flattens only the parts of an object that spellings lead to; there are no remaining values.
     pub(super) fn among(object: &'c Object<'_>, spellings: &AliasTable) -> Self {
         let mut leaves = Self::empty();
         if let Object::Raw(text) = object
@@ -101,9 +104,9 @@ impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
         leaves
     }
 
-    /// Finds targets in passing, without looking whether names come twice that match no target. Says
-    /// `false` where that is not enough, because a name with a meaning comes twice or has escapes, or
-    /// there are too many to compare each with all others.
+    /// Finds targets in one pass, without checking whether names that match no target occur twice.
+    /// Returns `false` if that is not enough, because a name with a meaning occurs twice or has
+    /// escapes, or there are too many to compare each with all others.
     fn sift(&mut self, text: &'c str, at: TraitLevel<'_>) -> bool {
         let mut seen = SmallVec::<[&str; QUICK]>::new();
         for (name, json) in entries(text) {
@@ -150,12 +153,13 @@ impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
         }
     }
 
-    /// The value of a target: that of its best spelling which is not the empty text.
+    /// The value of a target: that of its best spelling that is not the empty string.
     pub(super) fn get(&self, target: impl Into<usize>) -> Option<&'c str> {
         self.found.get(target.into())?.map(|found| found.json)
     }
 
-    /// What no spelling leads to, in order, under flat names. Of equal names each comes.
+    /// What no spelling leads to, in order, under flat names. Equal names occur as often as they
+    /// were sent.
     pub(super) fn rest(&self) -> impl Iterator<Item = UnmatchedTrait<'_>> {
         self.rest.iter().map(|rest| {
             let name = match &rest.name {
@@ -177,20 +181,20 @@ impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
     }
 }
 
-/// The way through an object.
+/// A traversal of an object.
 struct TraitWalk<'l, 'c, const TARGETS: usize> {
     leaves: &'l mut FlattenedTraits<'c, TARGETS>,
     others: UnmatchedPolicy,
-    /// The object one is inside of, by its place in the rest.
+    /// The current object, as an index into the remaining values.
     owner: Option<usize>,
-    /// The keys of the objects one is inside of, each with a `_` behind it.
+    /// The keys of the enclosing objects, each followed by `_`.
     flat: String,
 }
 
-/// An object on the way.
+/// The current object.
 #[derive(Clone, Copy)]
 struct TraitLevel<'s> {
-    /// What the names in it may be; `None` where they match no target.
+    /// The meanings of its names; `None` if they match no target.
     spellings: Option<&'s AliasTable>,
     /// Whether the names around it are spelled exactly.
     exact: bool,
@@ -202,12 +206,12 @@ impl<'s> TraitLevel<'s> {
         Self { spellings: Some(spellings), exact: true, depth: 0 }
     }
 
-    /// What a name in it is.
+    /// The meaning of a name in it.
     fn find(self, key: &str) -> AliasMatch<'s> {
         self.spellings.map(|known| known.find(key, self.exact)).unwrap_or_default()
     }
 
-    /// Whether a value in it is opened up, if it is of interest.
+    /// Whether an object in it is flattened.
     fn opens(self, json: &str) -> bool {
         json.starts_with('{') && self.depth < MAX_DEPTH
     }
@@ -271,7 +275,7 @@ fn is_blank(json: &str) -> bool {
     json.starts_with('"') && text(json).is_none_or(|text| trimmed(&text).is_empty())
 }
 
-/// The text of a string that has no escapes; `None` for everything else.
+/// The text of a string without escapes; `None` for everything else.
 pub(super) fn plain(json: &str) -> Option<&str> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     (!has_escapes(inner)).then_some(inner)
@@ -290,7 +294,7 @@ pub(in crate::usercom) fn text(json: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The elements of an array; `None` where it is none.
+/// The elements of an array; `None` for other values.
 pub(super) fn elements(json: &str) -> Option<impl Iterator<Item = &str>> {
     json.starts_with('[').then(|| walk_elements(json))
 }
@@ -315,7 +319,7 @@ mod tests {
     #[test]
     fn every_alias_finds_its_value() {
         // Case, separators and nesting do not matter; the exact spelling is preferred, and all
-        // others are spent with it. What is left keeps its order; of equal keys the last counts.
+        // others are used up with it. What remains keeps its order; of equal keys the last counts.
         let object = Object::Parsed(vec![
             ("First-Name".into(), Json::from_valid_unchecked("\"a\"")),
             ("firstName".into(), Json::from_valid_unchecked("\"b\"")),
@@ -339,7 +343,7 @@ mod tests {
 
     #[test]
     fn only_matched_leaves_are_kept() {
-        // Where the rest is of no interest, objects are opened only on the way to a spelling.
+        // If remaining values are not needed, objects are flattened only on the way to a spelling.
         let text = r#"{"Page":{"URL":"u","x":1},"pa-ge.path":"p","os":{"name":"o"}}"#;
         let object = Object::Raw(text);
         let leaves = FlattenedTraits::<5>::among(&object, &table());
@@ -348,7 +352,7 @@ mod tests {
         assert_eq!(leaves.rest().count(), 0);
     }
 
-    /// Objects in which names are repeated, odd and nested.
+    /// Objects whose names are repeated, unusual and nested.
     fn object() -> impl Strategy<Value = String> {
         let name = prop::sample::select(vec![
             "first_name",
@@ -382,8 +386,8 @@ mod tests {
     proptest! {
         #[test]
         fn fast_lookup_equals_full_lookup(text in object()) {
-            // Whatever an object repeats, spells oddly or nests: targets are the same ones whether they
-            // were found in passing or among entries whose names are known to be unique.
+            // Whatever an object repeats, spells unusually or nests: the quick pass and the
+            // thorough one find the same targets.
             let quick = Object::Raw(&text);
             let thorough = Object::Parsed(quick.clone().into_fields());
             let table = table();
@@ -397,7 +401,8 @@ mod tests {
 
     #[test]
     fn object_comes_before_its_members() {
-        // An object that is opened up is among the rest too, and its values say where they lie.
+        // An object that is flattened is among the remaining values too, and its values say which
+        // object they are in.
         let object = Object::Raw(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
         let leaves = FlattenedTraits::<5>::of(&object, &table());
         let rest: Vec<_> =
@@ -412,7 +417,7 @@ mod tests {
 
     #[test]
     fn deeply_nested_value_stays_json() {
-        // Objects nested without end are opened to a depth, and the rest travels as JSON.
+        // Objects nested without end are flattened to a depth, and the rest is sent as JSON.
         let depth = 3 * MAX_DEPTH;
         let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
         let object = Object::Raw(&text);

@@ -1,4 +1,5 @@
-//! The lengths and names User.com accepts. Counts characters, never cuts one in two.
+//! The lengths and names that User.com accepts. Lengths count characters; no character is cut in
+//! two.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -27,9 +28,9 @@ pub(super) const MAX_EMAIL_LEN: usize = 254;
 pub(super) const MAX_PATH_LEN: usize = 2_048;
 /// Characters of a host.
 pub(super) const MAX_HOST_LEN: usize = 255;
-/// Digits and signs of a number, as it is written.
+/// Characters of a number as it is written.
 const MAX_NUMBER_LEN: usize = 40;
-/// Values of a profile or an event that one record may set; what comes beyond is left out.
+/// Values of a profile or an event that one record may set; further ones are dropped.
 pub(super) const MAX_VALUES: usize = 1_000;
 /// Objects of a record that may be the value of an attribute.
 const MAX_OBJECTS: usize = 100;
@@ -38,10 +39,10 @@ pub(super) const MAX_TAGS: usize = 1_000;
 /// Phone numbers of a company one record may set.
 pub(super) const MAX_PHONES: usize = 100;
 
-/// Why a value beyond [`MAX_VALUES`] is left out.
+/// The reason for dropping a value beyond [`MAX_VALUES`].
 pub(super) const TOO_MANY_VALUES: &str = "a record sets at most 1000 values";
 
-/// A text without NUL characters, which no database behind a web service takes.
+/// A text without NUL characters, which no database behind a web service accepts.
 pub(super) fn without_nuls(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
         true => Cow::Owned(text.replace('\0', "")),
@@ -74,13 +75,13 @@ pub(super) fn json_without_nuls(json: &str) -> Cow<'_, str> {
             strip(&mut value);
             Cow::Owned(value.to_string())
         }
-        // What cannot be read is left to the conversion.
+        // Text that cannot be parsed is left to the conversion.
         Err(_) => Cow::Borrowed(json),
     }
 }
 
-/// A number as servers take it: within what a 64-bit float holds, and not longer than anybody
-/// reads. `None` for one that is not, and that has no shorter form of the same value.
+/// A number as servers accept it: within the range of a 64-bit float, and not longer than
+/// [`MAX_NUMBER_LEN`]. `None` for one that is not, and that has no shorter form of the same value.
 pub(super) fn number(json: &str) -> Option<Cow<'_, str>> {
     if json.len() <= 15 && json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return Some(Cow::Borrowed(json));
@@ -89,7 +90,7 @@ pub(super) fn number(json: &str) -> Option<Cow<'_, str>> {
     let is_whole = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     match value.is_finite() {
         true if json.len() <= MAX_NUMBER_LEN => Some(Cow::Borrowed(json)),
-        // Digits beyond what a float holds say nothing; those of a whole number may.
+        // Digits beyond the precision of a float carry no value; those of a whole number may.
         true if !is_whole => serde_json::Number::from_f64(value).map(|n| Cow::Owned(n.to_string())),
         _ => None,
     }
@@ -112,7 +113,7 @@ pub(crate) fn truncate(text: &str, cap: usize) -> &str {
     }
 }
 
-/// The first `cap` characters; a cut is noted against `field`.
+/// The first `cap` characters; a truncation is noted for `field`.
 pub(super) fn truncate_noting<'t>(
     text: &'t str,
     cap: usize,
@@ -126,12 +127,12 @@ pub(super) fn truncate_noting<'t>(
     cropped
 }
 
-/// The form in which User.com tells names apart: lower case, blanks as underscores.
+/// The form in which User.com compares names: lower case, blanks as underscores.
 pub(crate) fn name_std(name: &str) -> String {
     std_form(name).into_owned()
 }
 
-/// The bytes that standard form leaves as they are.
+/// The bytes that the standard form leaves unchanged.
 const STANDARD: [bool; 256] = {
     let mut standard = [false; 256];
     let mut byte = 0_u8;
@@ -143,7 +144,7 @@ const STANDARD: [bool; 256] = {
     standard
 };
 
-/// The same; most names are their own.
+/// The same without a copy for most names, which are in standard form already.
 pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| STANDARD[usize::from(byte)]) {
         return Cow::Borrowed(name);
@@ -151,31 +152,32 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
     Cow::Owned(name.trim().to_lowercase().replace(char::is_whitespace, "_"))
 }
 
-/// The names of fields User.com has of its own, which no attribute may have: what is written under
-/// them is no attribute, and under `custom_id` it would be another user.
+/// The names of User.com's own fields, which no attribute may have: a value under such a name would
+/// not become an attribute, and under `custom_id` it would change the identity of the user.
 pub(super) type ReservedNames = FixedKeyMap<()>;
 
-/// Own names, which are in standard form.
+/// Reserved names, which are in standard form.
 pub(super) fn reserved_names(names: &[&str]) -> ReservedNames {
     let mut own = ReservedNames::default();
     names.iter().for_each(|name| own.insert(name.as_bytes(), ()));
     own
 }
 
-/// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
-/// stay one, the later value wins; two long names that would be cut to the same one stay two.
+/// Adds custom attributes to a set under names that User.com accepts. Two spellings of one
+/// attribute stay one, and the later value is used; two long names that would be truncated to the
+/// same name stay two.
 pub(super) struct CustomAttributes<'a> {
     set: &'a mut PackedFields,
-    /// Fields the set had before, whose names are own ones.
+    /// Fields that the set had before, whose names are reserved.
     before: usize,
     own: &'a ReservedNames,
     seen: SetNames,
-    /// Where in the set the objects stand, by their place among the values that are added; `None`
-    /// for one that is nowhere.
+    /// Where the objects are in the set, by their index among the values that are added; `None` for
+    /// one that is not in it.
     objects: HashMap<usize, Option<usize>>,
-    /// Objects left out with all that lies in them, by the same place.
+    /// Objects that are dropped with everything in them, by the same index.
     refused: HashSet<usize>,
-    /// Values added or asked for.
+    /// Values added or requested.
     added: usize,
     values: usize,
 }
@@ -192,7 +194,7 @@ struct SetNames {
 /// The name of an attribute in standard form.
 struct NameForm {
     range: Range<usize>,
-    /// The full name in standard form, if it was cut.
+    /// The full name in standard form, if it was truncated.
     full: Option<Box<str>>,
 }
 
@@ -201,7 +203,7 @@ impl SetNames {
         self.names.get(form, |place| &self.text[self.forms[place].range.clone()])
     }
 
-    /// Notes the name of the attribute that is added.
+    /// Records the name of the attribute that is added.
     fn note(&mut self, form: &str, full: Option<Box<str>>) {
         self.names.get_or_insert(form, |place| &self.text[self.forms[place].range.clone()]);
         let start = self.text.len();
@@ -217,7 +219,7 @@ impl SetNames {
 }
 
 impl<'a> CustomAttributes<'a> {
-    /// Adds to a set that holds fields with own names only.
+    /// Adds to a set that holds only fields with reserved names.
     pub(super) fn new(set: &'a mut PackedFields, own: &'a ReservedNames) -> Self {
         debug_assert!(set.iter().all(|field| own.get(field.name.as_bytes()).is_some()), "{set:?}");
         let mut seen = SetNames::default();
@@ -235,7 +237,7 @@ impl<'a> CustomAttributes<'a> {
         }
     }
 
-    /// Adds the next of the values no spelling leads to.
+    /// Adds the next of the values that no spelling leads to.
     pub(super) fn add(&mut self, other: UnmatchedTrait<'_>, notes: &mut PlanWarnings) {
         let place = self.added;
         self.added += 1;
@@ -264,18 +266,18 @@ impl<'a> CustomAttributes<'a> {
         if self.values > MAX_VALUES {
             notes.dropped("traits", TOO_MANY_VALUES);
         } else if is_number(other.json) && number(other.json).is_none() {
-            notes.dropped(name, "a number no server takes");
+            notes.dropped(name, "a number that no server accepts");
         } else {
             self.value(name, &json_without_nuls(other.json), within, notes);
         }
     }
 
-    /// Whether a name is one of User.com's own, as it stands or cut to its length.
+    /// Whether a name is reserved, as it is or truncated to its length.
     fn is_own(&self, name: &str) -> bool {
         self.own.get(std_form(name).as_bytes()).is_some()
     }
 
-    /// Adds an object, in case its attribute is one of type `json`; says where it stands.
+    /// Adds an object, in case its attribute has the type `json`; returns where it is in the set.
     fn object(&mut self, name: &str, json: &str, within: Option<usize>) -> Option<usize> {
         let fits = !name.is_empty() && name.chars().count() <= MAX_ATTRIBUTE_NAME_LEN;
         if !fits || self.is_own(name) || self.set.objects().len() == MAX_OBJECTS {
@@ -285,7 +287,7 @@ impl<'a> CustomAttributes<'a> {
         Some(self.set.add_object(ParentObject { name: name.into(), json, within }))
     }
 
-    /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
+    /// Adds one attribute, or replaces the value of the attribute that is the same for User.com.
     fn value(&mut self, name: &str, json: &str, within: Option<usize>, notes: &mut PlanWarnings) {
         if name.is_empty() {
             notes.dropped("", "the attribute has no name");
@@ -323,7 +325,8 @@ impl<'a> CustomAttributes<'a> {
         }
     }
 
-    /// Adds an attribute unless the set has one of that name, which is in standard form and short.
+    /// Adds an attribute unless the set has one of that name. The name must be short and in
+    /// standard form.
     pub(super) fn add_missing(&mut self, name: &'static str, text: &str) {
         debug_assert!(name.len() <= MAX_ATTRIBUTE_NAME_LEN && std_form(name) == name, "{name}");
         if self.seen.place(name).is_none() {
@@ -334,7 +337,7 @@ impl<'a> CustomAttributes<'a> {
     }
 }
 
-/// A name cut short enough to carry a mark of the whole.
+/// A truncated name with a suffix that is derived from the full name.
 fn with_suffix(name: &str, full: &str) -> String {
     let mark = format!("_{}", hex::encode(&Sha256::digest(full.as_bytes())[..2]));
     format!("{}{mark}", truncate(name, MAX_ATTRIBUTE_NAME_LEN - mark.len()))

@@ -1,7 +1,8 @@
-//! Identify: traits to the fields of a user.
+//! Identify calls: traits become the fields of a user.
 //!
-//! Not here: context (`context`) and the types of custom attributes. Invariant: a trait a rule has
-//! read is not passed on a second time under its own name.
+//! # Invariants
+//!
+//! A trait that a mapping rule has read is not passed on again under its own name.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,10 +19,10 @@ use super::{PlanError, PlanWarnings, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
 use crate::schedule::{ExternalUserId, Field, FieldClass, PackedFields};
 
-/// AliasTable of the own id inside traits, used where the call itself names no user.
+/// The names of the external id among the traits, used if the call itself names no user.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
 
-/// What a trait may be beside an attribute.
+/// What a trait may be other than an attribute.
 #[derive(Debug, Clone, Copy)]
 enum PersonTrait {
     /// Identifies a user and is never an attribute of a person.
@@ -105,9 +106,9 @@ static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
     ])
 });
 
-/// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
-/// and those that cannot be written. What the context says of browser and device is not among them, because
-/// it travels in attributes of those names.
+/// User.com's own fields, in both versions of its API: those that are written, the ids, and the
+/// read-only ones. Browser and device are not among them, because they are sent as attributes of
+/// those names.
 static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     reserved_names(&[
         "custom_id",
@@ -161,8 +162,7 @@ static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     ])
 });
 
-/// Addresses and ids: written as they come, or not at all. One that is cut short leads to another
-/// place.
+/// Addresses and ids: sent as they came, or not at all. A truncated one would lead to another page.
 const LINKS: [(&str, PersonTrait); 6] = [
     ("gravatar_url", PersonTrait::Gravatar),
     ("google_url", PersonTrait::Google),
@@ -172,12 +172,12 @@ const LINKS: [(&str, PersonTrait); 6] = [
     ("company_custom_id", PersonTrait::CompanyId),
 ];
 
-/// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
-/// group) what the traits say.
-pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
+/// The external id of the user of a call: `userId`, else `anonymousId`, else (identify and group)
+/// an id among the traits.
+pub(super) fn own_id(call: &Call<'_>, settings: &Settings) -> Result<ExternalUserId, PlanError> {
     for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
         match id.as_deref().map(trimmed) {
-            Some(id) if !id.is_empty() => return checked(id, name),
+            Some(id) if !id.is_empty() => return checked(id, name, settings),
             _ => {}
         }
     }
@@ -187,7 +187,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
         CallKind::Track | CallKind::Page | CallKind::Alias => &[],
     };
     match named(&call.fields, spellings) {
-        Some(id) => checked(&id, "the traits' id"),
+        Some(id) => checked(&id, "the traits' id", settings),
         None => Err(PlanError::new(
             "no_identity",
             format!("the {} call has neither `userId` nor `anonymousId`", call.kind),
@@ -195,7 +195,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
     }
 }
 
-/// The first of some top-level keys that holds a text.
+/// The first of some top-level keys that holds a string.
 pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| {
         let id = text(object.get(name)?)?;
@@ -204,20 +204,25 @@ pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
     })
 }
 
-/// An id User.com can hold.
-pub(super) fn checked(id: &str, what: &str) -> Result<ExternalUserId, PlanError> {
+/// An id that User.com can store.
+pub(super) fn checked(
+    id: &str,
+    what: &str,
+    settings: &Settings,
+) -> Result<ExternalUserId, PlanError> {
     if id.contains('\0') {
         let reason = format!("`{what}` has a NUL character in it, which no id can have");
         return Err(PlanError::new("id_not_text", reason));
     }
-    if id.len() > MAX_TEXT_LEN && id.chars().count() > MAX_TEXT_LEN {
-        let reason = format!("`{what}` is longer than {MAX_TEXT_LEN} characters");
+    let max = settings.max_id_length();
+    if id.len() > max && id.chars().count() > max {
+        let reason = format!("`{what}` is longer than {max} characters");
         return Err(PlanError::new("id_too_long", reason));
     }
-    Ok(ExternalUserId::from(id))
+    Ok(ExternalUserId::from(&*settings.own_id(id)))
 }
 
-/// The fields an identify writes.
+/// The fields that an identify call writes.
 pub(super) fn fields(
     call: &Call<'_>,
     settings: &Settings,
@@ -253,10 +258,11 @@ pub(super) fn fields(
     set
 }
 
-/// Why a value is left out that cannot be cut short.
-pub(super) const TOO_LONG: &str = "longer than User.com takes, and cut short it would mean another";
+/// Why a value that cannot be truncated is dropped.
+pub(super) const TOO_LONG: &str =
+    "longer than User.com accepts, and truncated it would mean something else";
 
-/// Adds an e-mail address, unless it is none at first sight or too long.
+/// Adds an e-mail address, unless it is obviously none or too long.
 pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut PlanWarnings) {
     let Some(json) = json else {
         return;
@@ -269,7 +275,7 @@ pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut 
             && !address.contains(blank)
     };
     match address {
-        // The empty text clears the field.
+        // The empty string clears the field.
         Some(address) if address.is_empty() || is_one(&address) => {
             put_whole(set, "email", Some(json), MAX_EMAIL_LEN, notes);
         }
@@ -277,7 +283,7 @@ pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut 
     }
 }
 
-/// Adds a text field whose value is written whole or not at all.
+/// Adds a text field whose value is sent complete or not at all.
 pub(super) fn put_whole(
     set: &mut PackedFields,
     name: &str,
@@ -311,7 +317,7 @@ pub(super) fn put_text(
         return;
     };
     match text(json) {
-        // A text that is a part of its JSON has no escapes; most stay as they are.
+        // A string that is a slice of its JSON has no escapes; most are written as they came.
         Some(Cow::Borrowed(value))
             if json.starts_with('"')
                 && value.len() <= cap
@@ -374,7 +380,7 @@ fn put_phone(set: &mut PackedFields, traits: &PersonTraits<'_>, notes: &mut Plan
     }
 }
 
-/// A text without its blanks.
+/// A string without its blanks.
 pub(super) fn dense(text: &str) -> Cow<'_, str> {
     match text.contains(char::is_whitespace) {
         true => text.chars().filter(|c| !c.is_whitespace()).collect(),
@@ -382,7 +388,7 @@ pub(super) fn dense(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Adds a field User.com keeps as a small number.
+/// Adds a field that User.com stores as a small number.
 fn put_code(
     set: &mut PackedFields,
     name: &'static str,
@@ -399,11 +405,11 @@ fn put_code(
     }
 }
 
-/// A word without case, and without the marks that people leave out when they type.
+/// A word in lower case without the diacritics that people leave out when they type.
 fn plain_word(word: &str) -> String {
     let lower = word.trim().trim_end_matches('.').to_lowercase();
     let plain = lower.chars().filter_map(|c| match c {
-        // Marks that follow their letter.
+        // Combining marks, which follow their letter.
         '\u{300}'..='\u{36f}' => None,
         'ą' | 'á' | 'à' | 'â' | 'ã' | 'ä' | 'å' => Some('a'),
         'ę' | 'é' | 'è' | 'ê' | 'ë' | 'ě' => Some('e'),
@@ -420,7 +426,7 @@ fn plain_word(word: &str) -> String {
     plain.collect()
 }
 
-/// AliasTable of the genders, without case and marks, in Polish, English and other languages of
+/// The genders, in lower case and without diacritics, in Polish, English and other languages of
 /// Europe.
 fn gender(word: &str) -> Option<&'static str> {
     match word {
@@ -449,7 +455,7 @@ fn status(word: &str) -> Option<&'static str> {
     }
 }
 
-/// Where the user is: from the traits, else from the context.
+/// The location of the user: from the traits, otherwise from the context.
 fn put_place(
     set: &mut PackedFields,
     traits: &PersonTraits<'_>,
@@ -474,7 +480,8 @@ fn put_place(
     }
 }
 
-/// Standard fields that are taken under their own name only: numbers, switches, the cookie's key.
+/// Standard fields that are accepted under their own name only: numbers, switches, the key of the
+/// cookie.
 fn put_plain(set: &mut PackedFields, traits: &PersonTraits<'_>, notes: &mut PlanWarnings) {
     for (name, target) in [("score", PersonTrait::Score), ("assigned_to", PersonTrait::AssignedTo)]
     {
@@ -545,7 +552,7 @@ impl Tags {
     }
 }
 
-/// Adds a list of texts, unless it is empty.
+/// Adds a list of strings, unless it is empty.
 pub(super) fn put_list(set: &mut PackedFields, name: &str, class: FieldClass, texts: &[&str]) {
     let [first, more @ ..] = texts else {
         return;

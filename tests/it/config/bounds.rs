@@ -94,7 +94,7 @@ fn huge_faulty_file_is_rejected_quickly_with_short_output() {
         assert!(report.to_json().to_string().len() < 2_000_000, "{number}");
         assert!(took < Duration::from_secs(30), "{number}: {took:?}");
         assert!(report.diagnostics().len() >= MANY - 1, "{number}: {}", report.diagnostics().len());
-        let more = format!("and {} more; put these right first", report.diagnostics().len() - 50);
+        let more = format!("and {} more; fix these first", report.diagnostics().len() - 50);
         assert!(rendered.contains(&more), "{number}: {more}");
     }
 }
@@ -217,8 +217,8 @@ fn assert_covered(name: &str, damaged: &str) {
 
 #[test]
 fn secret_in_damaged_file_is_not_shown() {
-    // A URL whose scheme is damaged, a secret in a comment, in a key, in the value before it, and on
-    // the line behind its key.
+    // A URL whose scheme is damaged, a secret in a comment, in a key, in the value before it, and
+    // on the line after its key.
     let [key, password, ..] = SECRETS;
     for scheme in ["https:/", "https:", "https", "http;//", "https:/@/", "//", "", "htps:\\\\"] {
         for info in

@@ -27,7 +27,7 @@ fn examples() -> Vec<(String, String)> {
 
 #[test]
 fn committed_schema_is_current() {
-    // An editor of a file with the committed schema is told what this program would tell.
+    // An editor of a file with the committed schema shows what this program would report.
     let path = root().join("schema/pipeline.schema.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
@@ -88,7 +88,8 @@ fn undocumented(schema: &serde_json::Value, at: &str, missing: &mut Vec<String>)
 
 #[test]
 fn every_example_passes_schema_and_loader() {
-    // What is shipped as an example is free of faults and warnings, for editors and for the program.
+    // What is shipped as an example is free of faults and warnings, for editors and for the
+    // program.
     let validator = jsonschema::validator_for(editor_schema()).expect("a valid schema");
     let examples = examples();
     assert!(examples.len() >= 6, "{} examples", examples.len());

@@ -31,7 +31,7 @@ fields = { user_id = ".u" }
 
 #[test]
 fn six_mistakes_are_six_faults_with_positions() {
-    // Every fault of a file is told at once, in the order of the file, with caret and help.
+    // Every fault of a file is reported at once, in the order of the file, with caret and help.
     let report = load_text("pipeline.toml", SIX).expect_err("six mistakes");
     assert_eq!(report.errors(), 6);
     insta::assert_snapshot!("six_mistakes", report.render(Style::Plain));
@@ -41,7 +41,7 @@ fn six_mistakes_are_six_faults_with_positions() {
 
 #[test]
 fn mistake_is_reported_once() {
-    // What follows from a mistyped key or name is not told beside it.
+    // What follows from a mistyped key or name is not reported next to it.
     for (text, codes) in [
         (
             "[sources.app]\ntype = 'stdin'\n[sinks.crm]\ntype = 'usercom'\ninputz = ['app']\nhost = 'x'\nkey = 'k'\nmaping = []\n",
@@ -96,7 +96,7 @@ fn syntax_error_has_a_position_in_every_format() {
 
 #[test]
 fn duplicate_key_is_rejected_in_every_format() {
-    // A key that is there twice is never silently the later one.
+    // A key that is listed twice is never silently the later one.
     for (name, text, line) in [
         ("p.toml", "data_dir = 'a'\ndata_dir = 'b'\n", 2),
         ("p.json", "{\"data_dir\": \"a\",\n \"data_dir\": \"b\"}", 2),
@@ -132,7 +132,7 @@ fn several_files_make_one_pipeline() {
 
     let again = SourceText::new("more.toml", "\n[sources.app]\ntype = 'stdin'\n");
     let report = load(&[sources, sinks, again], &environment(), &no_mapping_faults)
-        .expect_err("`app` is there twice");
+        .expect_err("`app` is listed twice");
     let [fault] = report.diagnostics() else {
         panic!("{:?}", report.diagnostics());
     };
@@ -142,7 +142,7 @@ fn several_files_make_one_pipeline() {
 
 #[test]
 fn mapping_fault_points_inside_its_string() {
-    // A part of a string is shown by itself, behind escapes; a rule that is broken elsewhere does
+    // A part of a string is shown by itself, after escapes; a rule that is broken elsewhere does
     // not hide or shift the faults of the next.
     let text = format!(
         "{GOOD}[[sinks.crm.mapping]]\nfields = {{}}\n\
@@ -249,7 +249,7 @@ fn control_characters_are_escaped_in_output() {
 
 #[test]
 fn unreadable_file_is_a_fault() {
-    // A missing file is told by name, without a place.
+    // A missing file is reported by name, without a place.
     let missing = std::path::Path::new("/nonexistent/pipeline.toml");
     let report = SourceText::read(missing).expect_err("it does not exist");
     let rendered = report.render(Style::Plain);

@@ -1,4 +1,4 @@
-//! The configuration room from outside: the schema and the loader refuse the same files, every
+//! The configuration from outside: the schema and the loader refuse the same files, every
 //! fault has its place, and no secret is shown.
 
 mod bounds;

@@ -256,7 +256,7 @@ const WARNED: &[Row] = &[
 const KAFKA: &str =
     "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:1'\ngroup_id = 'g'\ntopics = ['t']\n";
 
-/// What is refused behind `KAFKA`; lines count from its first.
+/// What is refused after `KAFKA`; lines count from its first.
 #[cfg(feature = "kafka")]
 const KAFKA_BY_LOADER: &[Row] = &[
     ("librdkafka_options = { 'enable.auto.commit' = 'true' }", "E0350", 6),
@@ -313,7 +313,7 @@ const KAFKA_WHOLE: &[Row] = &[
 #[test]
 fn invalid_kafka_source_is_rejected() {
     // Settings the source must own, addresses, topics and limits are refused at their line; a
-    // disk buffer behind Kafka is loaded with a warning.
+    // disk buffer with Kafka is loaded with a warning.
     let sunk = "[sinks.k]\ntype = 'usercom'\ninputs = ['b']\napp = 'a'\napi_key = 'k'\npreset = 'segment'\n";
     let behind = |rest: &str| format!("{KAFKA}{rest}\n{sunk}buffer.type = 'memory'");
     let texts: Vec<_> = KAFKA_BY_LOADER.iter().map(|(rest, ..)| behind(rest)).collect();
@@ -375,7 +375,7 @@ fn assert_refused(rows: &[(&str, &str, usize)]) {
             .diagnostics()
             .iter()
             .filter(|d| !d.code.starts_with('W'))
-            // A source that is not in this build says so beside its other faults.
+            // A source that is not in this build says so next to its other faults.
             .filter(|d| d.code != "E0106" || *code == "E0106")
             .map(|d| (d.code, d.line.wrapping_sub(offset)))
             .collect();

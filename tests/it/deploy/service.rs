@@ -1,4 +1,4 @@
-//! The systemd unit, the Debian package and the pipelines beside them.
+//! The systemd unit, the Debian package and the pipelines next to them.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn unit(key: &str) -> Vec<String> {
 
 #[test]
 fn unit_reads_and_writes_what_its_pipeline_names() {
-    // The pipeline beside the unit keeps its state where the unit lets it write, and reads its key
+    // The pipeline next to the unit keeps its state where the unit lets it write, and reads its key
     // where the unit puts it.
     let pipeline: toml::Table = toml::from_str(&text("deploy/systemd/pipeline.toml")).unwrap();
     let state = format!("/var/lib/{}", unit("StateDirectory")[0]);

@@ -36,7 +36,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_disk_buffer_is_emptied_by_delivery() {
     // A backlog larger than the disk of the buffer: intake waits and says why and what to do,
-    // delivery goes on and makes room, every record arrives once, and the run ends with 0.
+    // delivery continues and makes room, every record arrives once, and the run ends with 0.
     let place = TestDir::new();
     let Some(disk) = SmallDisk::mount(&place.path().join("small"), 20) else {
         println!("SKIPPED: this user may not mount a file system");

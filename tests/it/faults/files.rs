@@ -1,4 +1,5 @@
-//! SIGKILL behind a file that is rotated meanwhile: nothing is lost, doubled or out of order.
+//! SIGKILL while the process reads a file that is rotated meanwhile: nothing is lost, doubled or
+//! out of order.
 
 use std::fs;
 use std::io::Write as _;
@@ -128,8 +129,8 @@ max_in_flight = 64
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_of_file_source_with_memory_buffer_duplicates_nothing() {
-    // Killed again and again behind a file, with the default buffer: every record arrives, once, in
-    // each user's order.
+    // Killed repeatedly while it reads a file, with the default buffer: every record arrives, once,
+    // in each user's order.
     let (buffer, rotation) = ("memory", Rotation::None);
     let plan = Plan { records: 600, users: 20, kills: 5, buffer, rotation };
     killed(&plan).await.assert_exact();

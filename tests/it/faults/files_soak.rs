@@ -1,5 +1,5 @@
-//! SIGKILL behind a log to which everything happens that operators do with logs: with both buffers
-//! nothing is lost, doubled or out of order. One line is printed for each scene.
+//! SIGKILL while the process reads a log to which everything happens that operators do with logs:
+//! with both buffers nothing is lost, doubled or out of order. One line is printed for each scene.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ const KILLS: usize = 8;
 /// What is done to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
-    /// A copy is put beside it, where the pattern matches it too.
+    /// A copy is put next to it, where the pattern matches it too.
     Copied,
     /// It is removed, and put back from a copy.
     Restored,
@@ -245,28 +245,28 @@ async fn soak(scene: Scene) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute"]
 async fn soak_a_copied_log() {
-    // A copy beside a log is not read as well.
+    // A copy next to a log is not read as well.
     soak(Scene::Copied).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute"]
 async fn soak_a_restored_log() {
-    // A log that was put back from a copy goes on where it was.
+    // A log that was put back from a copy continues where it was.
     soak(Scene::Restored).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute"]
 async fn soak_a_renamed_log() {
-    // A log goes on where it was under every name.
+    // A log continues where it was under every name.
     soak(Scene::Renamed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute"]
 async fn soak_a_moved_log() {
-    // A log that goes to another filesystem and back goes on where it was.
+    // A log that goes to another filesystem and back continues where it was.
     soak(Scene::Moved).await;
 }
 

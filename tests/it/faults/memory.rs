@@ -1,4 +1,4 @@
-//! Records waiting behind a server that is not there.
+//! Records waiting while there is no server.
 
 use std::io::Write;
 use std::time::Duration;
@@ -43,7 +43,7 @@ async fn figure(url: &str, name: &str) -> f64 {
         .sum()
 }
 
-/// What became of records behind a dead server.
+/// What became of records while the server is down.
 #[derive(Debug)]
 struct Waiting {
     /// Records in the buffer at last.
@@ -97,7 +97,7 @@ async fn full_memory_buffer_slows_its_source() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn soak_memory() {
-    // A million records wait on disk behind a dead server in less than 150 MB of memory.
+    // A million records wait on disk while the server is down in less than 150 MB of memory.
     let waiting = wait_behind(1_000_000, "disk", Duration::from_secs(900)).await;
     assert!(waiting.held >= 990_000.0, "{waiting:?}");
     assert!(waiting.peak < 150 * 1024, "{waiting:?}");

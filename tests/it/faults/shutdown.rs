@@ -1,4 +1,4 @@
-//! Being told to stop, with work left or without; and other owners of the same data.
+//! A request to stop, with work left or without; and other owners of the same data.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ async fn second_signal_ends_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn second_process_with_same_data_dir_is_rejected() {
     // A second process on the same data directory is refused by name and sends nothing; the first
-    // goes on.
+    // continues.
     let rig = slow("disk", 60, 20).await;
     let mut first = rig.start(&[]);
     until("some", Duration::from_secs(30), || rig.chaos.asked() > 20).await;

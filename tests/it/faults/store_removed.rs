@@ -10,7 +10,7 @@ use crate::support::tally::records;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removed_store_loses_nothing() {
     // The store's files are removed in mid-run, which is said within seconds, and the run is killed
-    // after that: the next one goes on where it was, nothing is lost or doubled.
+    // after that: the next one continues where it was, nothing is lost or doubled.
     let sink = "preset = \"segment\"\n[sinks.crm.request]\nconcurrency = 4\n\
                 [sinks.crm.buffer]\ntype = \"disk\"\n[sinks.crm.delivery]\nfold = false\n";
     let faults = Faults { latency_ms: 20, ..Faults::default() };

@@ -1,4 +1,4 @@
-//! The built binary behind throttles as real services have them: how much of each it uses, and how
+//! The built binary with throttles as real services have them: how much of each it uses, and how
 //! much is refused.
 
 use std::time::Duration;
@@ -106,8 +106,8 @@ fn share_proxy(rig: &Rig, with: &Rig) {
     std::fs::write(&rig.config, shared).unwrap();
 }
 
-/// Runs the binary behind the row's throttle. Returns which share of the ideal was used while it
-/// was measured, and which share of the requests was refused, in percent.
+/// Runs the binary with the row's throttle. Returns which share of the ideal was used while it was
+/// measured, and which share of the requests was refused, in percent.
 async fn measure(row: &Row) -> (f64, f64) {
     let first = rig(row.ideal * row.to, row.latency_ms).await;
     first.chaos.set_throttle(row.throttle.clone());

@@ -29,7 +29,7 @@ fn run_in(dir: &Path, args: &[&str]) -> Output {
     binary().current_dir(dir).args(args).output().unwrap()
 }
 
-/// The same beside a running account.
+/// The same next to a running account.
 async fn run_beside(dir: &Path, args: &'static [&'static str]) -> Output {
     let dir = dir.to_owned();
     tokio::task::spawn_blocking(move || run_in(&dir, args)).await.unwrap()
@@ -82,7 +82,7 @@ async fn csv_newline_in_quoted_cell_stays_in_its_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_quote_that_never_closes_makes_dead_letter() {
-    // What stands behind a quote that is never closed is a dead letter, never a record.
+    // What is after a quote that is never closed is a dead letter, never a record.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let source = "type = \"file\"\ninclude = [\"*.csv\"]\ndecoding.codec = \"csv\"";

@@ -242,7 +242,7 @@ fn full_outage_makes_no_dead_letters() {
 #[test]
 fn forbidden_route_is_closed_and_others_deliver() {
     // With a key that works, a 403 on events stops events only: profiles and page views arrive, and
-    // after `route_closed_secs` the events are dead letters with that reason and the cure.
+    // after `route_closed_secs` the events are dead letters with that reason and the remedy.
     let stub = Stub::start(|asked| match asked.is("POST", EVENTS) {
         true => json(403, r#"{"detail":"You do not have permission to perform this action."}"#),
         false => usual(asked),
@@ -282,7 +282,7 @@ fn forbidden_route_that_is_allowed_again_loses_nothing() {
 
 #[test]
 fn unpaid_account_halts_with_a_message() {
-    // 402 drops nothing: the run ends with 77 and names the cause and the cure.
+    // 402 drops nothing: the run ends with 77 and names the cause and the remedy.
     let stub = Stub::start(|asked| match asked.method.as_str() {
         "POST" => json(402, r#"{"detail":"Payment required"}"#),
         _ => usual(asked),

@@ -278,7 +278,7 @@ fn names_of(numbers: std::ops::RangeInclusive<u32>) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn incomplete_compressed_file_is_continued_later() {
     // Of a packed file whose end is missing the whole lines are sent; the rest comes once it is
-    // there, and nothing twice. What stands behind the packed stream is ignored.
+    // there, and nothing twice. What is after the packed stream is ignored.
     let case = Case::of_events("app.log.gz").await;
     // Stored, not compressed, so that the first part of the file is a part of the text.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
@@ -318,7 +318,7 @@ async fn restored_and_moved_files_continue_at_their_checkpoint() {
     fs::write(case.path("b/new"), edited).unwrap();
     fs::rename(case.path("b/new"), case.path("b/app.log")).unwrap();
     case.once();
-    // The old backup comes back beside it.
+    // The old backup comes back next to it.
     fs::write(case.path("a/app.log"), &backup).unwrap();
     case.once();
     assert_eq!(case.names().await, names(1..=23));

@@ -53,7 +53,7 @@ fn multiline(timeout_ms: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn group_at_the_end_of_a_followed_file_is_sent_after_its_time_limit() {
-    // The last group of a file that is followed has no line behind it; it is a record once it has
+    // The last group of a file that is followed has no line after it; it is a record once it has
     // waited so long, and the groups after it are whole.
     let case = Case::new("app.log", &multiline(300), TEXT).await;
     let running = case.follow();
@@ -87,7 +87,7 @@ async fn incomplete_group_at_a_stop_is_read_whole_by_the_next_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn file_in_another_charset_is_read_in_several_runs() {
     // UTF-16 in both orders, with a mark or without, and Latin-1: letters arrive as they are, a
-    // half-written line waits, and a later run goes on in the same encoding.
+    // half-written line waits, and a later run continues in the same encoding.
     let encodings: [(&str, &str, Encode); 5] = [
         ("utf-16le", "", utf16le),
         ("utf-16le", "\u{feff}", utf16le),
@@ -170,8 +170,8 @@ async fn parts_of_a_container_line_are_joined_across_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_named_over_several_lines_are_known_to_the_next_run() {
-    // The row that names the columns may hold a newline in quotes, stand behind empty lines, and be
-    // longer than a block; a run that goes on behind it knows them, in UTF-16 too.
+    // The row that names the columns may hold a newline in quotes, be after empty lines, and be
+    // longer than a block; a run that continues after it knows them, in UTF-16 too.
     let wide = format!("id,event,\"{}\"", "a note\nof two lines ".repeat(3000));
     for header in ["id,event,\"the\nnote\"", "\n\nid,event,\"a \"\"b\"\"\n\n,c\"", &wide] {
         for (charset, encode) in [
@@ -196,8 +196,8 @@ async fn columns_named_over_several_lines_are_known_to_the_next_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn utf16_file_that_is_read_from_its_end_begins_with_a_whole_line() {
-    // Reading begins behind the last newline, whatever characters with the byte of a newline stand
-    // behind it; half a line that is there is read once it is whole.
+    // Reading begins after the last newline, whatever characters with the byte of a newline stand
+    // after it; half a line that is there is read once it is whole.
     let encodings: [(&str, Encode); 2] = [("", utf16le), ("\u{feff}", utf16be)];
     for (mark, encode) in encodings {
         let source =

@@ -120,7 +120,7 @@ async fn attributes_are_created_with_the_type_the_settings_name() {
 
 #[test]
 fn unknown_attribute_type_is_a_config_fault() {
-    // An unknown type, a `fixed` one, a name that is too long and one given twice are told with
+    // An unknown type, a `fixed` one, a name that is too long and one given twice are reported with
     // their places.
     let place = TestDir::new();
     for (table, told) in [
@@ -142,7 +142,8 @@ fn unknown_attribute_type_is_a_config_fault() {
 
 #[test]
 fn value_that_cannot_be_truncated_is_dropped_and_reported() {
-    // Field case 22: a too long e-mail is not sent as another domain's; `explain` says it is left out.
+    // Field case 22: a too long e-mail is not sent as another domain's; `explain` says it is left
+    // out.
     let mail = format!("{}@example.co.uk", "a".repeat(250));
     let explained = explain(&identify("u", &json!({"email": mail, "first_name": "Ann"})));
     let body = body_of(&explained);
@@ -166,7 +167,7 @@ fn reserved_names_and_genders_are_shown_by_explain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn record_of_thousands_of_traits_creates_few_attributes() {
     // 3,000 new traits make as many attributes as an hour allows, also after a restart; it is said
-    // once with its cure, and other users are served.
+    // once with its remedy, and other users are served.
     let account = account(&[("known", "string", "clientuser")]).await;
     let traits: serde_json::Map<String, Value> =
         (0..3_000).map(|n| (format!("trait{n}"), json!(n))).collect();
@@ -226,7 +227,7 @@ async fn value_that_no_server_accepts_does_not_reject_its_record() {
 #[tokio::test(flavor = "multi_thread")]
 async fn huge_record_does_not_delay_others() {
     // A batch of thousands of messages of one user, thousands of traits and tags: the users of the
-    // records behind it are served before it is done. A batch without end is a dead letter.
+    // records after it are served before it is done. A batch without end is a dead letter.
     let account = account(&[]).await;
     let batch = |count: usize| {
         let messages: Vec<Value> = (0..count)

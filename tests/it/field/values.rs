@@ -117,8 +117,8 @@ fn source_timezone_applies_to_times_without_zone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn source_timezone_applies_to_unmapped_traits() {
-    // A trait without a rule that goes to a datetime or date attribute is read in the source's zone,
-    // also where several writes of one user are sent as one.
+    // A trait without a rule that goes to a datetime or date attribute is read in the source's
+    // zone, also where several writes of one user are sent as one.
     let account = EmulatorAccount::open(Faults::default()).await;
     for (name, kind) in [("signed_up", "datetime"), ("birthday", "date")] {
         let attribute = json!({ "name": name, "value_type": kind, "content_type": "clientuser" });
@@ -151,7 +151,8 @@ async fn source_timezone_applies_to_unmapped_traits() {
 
 #[test]
 fn integrations_setting_is_obeyed() {
-    // Who said no to User.com, or to all without naming it, is not sent; the reason is told.
+    // The calls of a user who refused User.com, or all destinations, are not sent; the reason is
+    // reported.
     let track = |more: &str| format!(r#"{{"type":"track","userId":"u","event":"e"{more}}}"#);
     let records = [
         (track(r#","integrations":{"User.com":false}"#), false),
@@ -275,7 +276,8 @@ fn page_with_only_a_name_is_a_page_view() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn date_reaches_attribute_as_written() {
-    // Digits of a calendar date are that date, a bare year is none, and what is left out is counted.
+    // Digits of a calendar date are that date, a bare year is none, and what is left out is
+    // counted.
     let account = EmulatorAccount::open(Faults::default()).await;
     for (name, kind) in [("birthday", "date"), ("signed_up", "datetime")] {
         let attribute = json!({ "name": name, "value_type": kind, "content_type": "clientuser" });

@@ -1,11 +1,12 @@
 //! A Fluvio cluster in memory, with the traps of the real one.
 //!
-//! Records lie in batches. An answer begins with the batch that holds what was asked for, is cut off
-//! where it is full, amid a batch and amid a record, and names the whole batch all the same. Behind
-//! SmartModules all there is comes as one batch, whose records are counted from its first offset,
-//! however many were taken out or made of one. A kept offset outlives its topic.
+//! Records lie in batches. An answer begins with the batch that holds what was asked for, is cut
+//! off where it is full, amid a batch and amid a record, and names the whole batch all the same.
+//! Behind SmartModules all there is comes as one batch, whose records are counted from its first
+//! offset, however many were taken out or made of one. A committed offset survives its topic.
 //!
-//! It checks what the reader promises: an offset is kept only when every record up to it is settled.
+//! It checks what the reader promises: an offset is committed only when every record up to it is
+//! settled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -59,7 +60,7 @@ pub(crate) struct State {
     pub(crate) oldest: BTreeMap<u32, i64>,
     /// What was settled; told by the test before it tells the reader.
     pub(crate) settled: BTreeSet<(u32, i64)>,
-    /// Offsets below need not be settled: reading began behind them.
+    /// Offsets below need not be settled: reading began after them.
     pub(crate) begins: BTreeMap<u32, i64>,
     /// Nothing answers.
     pub(crate) down: bool,
@@ -67,19 +68,19 @@ pub(crate) struct State {
     epoch: u64,
     /// Grows when the topic is deleted.
     generation: u64,
-    /// The next so many attempts to keep an offset fail.
+    /// The next so many attempts to commit an offset fail.
     pub(crate) failing_keeps: usize,
     /// The next so many answers begin a batch too late.
     pub(crate) holes: usize,
-    /// The ends that the controller tells are behind the truth by so much.
+    /// The ends that the controller reports are lower than the real end by this number.
     pub(crate) stale: i64,
-    /// The controller tells no ends at all.
+    /// The controller reports no ends at all.
     pub(crate) silent: bool,
-    /// The end a server tells is behind the truth by so much.
+    /// The end a server reports is lower than the real end by this number.
     pub(crate) lagging: i64,
-    /// Offsets kept ahead of what was settled.
+    /// Offsets committed ahead of what was settled.
     pub(crate) wrong: Vec<(u32, i64)>,
-    /// How often offsets were kept.
+    /// How often offsets were committed.
     pub(crate) keeps: usize,
     /// How often a stream was opened.
     pub(crate) opened: usize,
@@ -128,7 +129,7 @@ impl Fake {
         self.shared.changed.notify_waiters();
     }
 
-    /// The topic is deleted, and made anew at once.
+    /// The topic is deleted, and created again at once.
     pub(crate) fn make_anew(&self) {
         let mut state = self.state();
         state.generation += 1;
@@ -339,7 +340,7 @@ impl Cluster for Fake {
     }
 
     async fn commit(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
-        // It takes a moment, in which a reader may go on.
+        // It takes a moment, in which a reader may continue.
         tokio::task::yield_now().await;
         let mut state = self.state();
         if state.down {

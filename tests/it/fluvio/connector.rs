@@ -1,4 +1,5 @@
-//! The connector: configs of every version run into a User.com, and bad ones are told where.
+//! The connector: configs of every version run into a User.com, and bad ones are reported with
+//! their position.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +18,7 @@ use usercom_sink::config::source::{
 use usercom_sink::config::{FixedEnvironment, Report, SourceText, Style};
 use usercom_sink::emulator::Faults;
 use usercom_sink::pipeline::{BuiltPipeline, RunOptions, Shutdown};
-use usercom_sink::sink::SinkFactory;
+use usercom_sink::sink::{Destination, SinkFactory};
 use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
 
@@ -172,8 +173,8 @@ fn every_config_version_is_interpreted_as_declared() {
 
 #[tokio::test]
 async fn every_config_version_delivers() {
-    // Each format's connector reads the topic, delivers into User.com, and keeps its offset; a topic
-    // that is missing is made as the config says.
+    // Each format's connector reads the topic, delivers into User.com, and keeps its offset; a
+    // topic that is missing is made as the config says.
     for (version, text) in [FIRST, SECOND, THIRD].into_iter().enumerate() {
         let account = EmulatorAccount::open(Faults::default()).await;
         let mut connector = good(&text.replace("ENDPOINT", &account.endpoint()));
@@ -196,6 +197,7 @@ async fn every_config_version_delivers() {
             store: Store::in_memory().unwrap(),
             metrics: Metrics::default(),
             stop: stop.clone(),
+            destination: Destination::Account,
         };
         if version < 2 {
             produce(0);
@@ -237,8 +239,8 @@ fn config_fault_has_a_position() {
         ("my-crm", "my/crm", "E0110", 5, 9, "cannot be a connector's name"),
         ("name: events", "name: Events_1", "E0361", 9, 13, "cannot be a topic"),
         ("count: 2", "count: none", "E0103", 11, 14, "expected a whole number, found a string"),
-        ("2d 12h", "2 moons", "E0410", 16, 13, "is no length of time"),
-        ("1 GiB", "1 GiX", "E0410", 12, 17, "is no size"),
+        ("2d 12h", "2 moons", "E0410", 16, 13, "is not a duration"),
+        ("1 GiB", "1 GiX", "E0410", 12, 17, "is not a size"),
         ("type: Gzip", "type: gzip", "E0104", 19, 13, "unknown word `gzip`"),
         ("partition: all", "partition: some", "E0104", 24, 16, "unknown word `some`"),
         ("strategy: manual", "strategie: manual", "E0101", 27, 7, "unknown key `strategie`"),
@@ -364,8 +366,8 @@ usercom:
 
 #[test]
 fn secret_in_connector_config_is_not_shown() {
-    // Where a secret makes a fault, the fault shows the expression and not the value, in text and in
-    // JSON; a secret that is missing is named.
+    // Where a secret makes a fault, the fault shows the expression and not the value, in text and
+    // in JSON; a secret that is missing is named.
     const SECRET: &str = "hunter2-and-more";
     let vars = [("PLACE", SECRET), ("WORD", SECRET), ("KEY", SECRET)];
     let text = "\
@@ -395,7 +397,7 @@ usercom:
     assert!(codes.starts_with(&[("E0402", 5)]) && codes.iter().all(|(code, _)| *code != "E0012"));
     let missing = report.diagnostics().iter().find(|d| d.code == "E0402").unwrap();
     assert_eq!((missing.line, missing.column), (8, 12));
-    assert_eq!(missing.message, "secret KEY is not there");
+    assert_eq!(missing.message, "secret KEY is not set");
 }
 
 #[test]
@@ -421,8 +423,8 @@ fn secrets_file_wins_over_environment() {
 
 #[test]
 fn config_is_accepted_exactly_as_by_fluvio_parser() {
-    // A table of what the parser of Fluvio's tools (fluvio-connector-package, November 2025) takes and
-    // refuses of the common part; it was asked about each of these.
+    // A table of what the parser of Fluvio's tools (fluvio-connector-package, November 2025) takes
+    // and refuses of the common part; it was asked about each of these.
     let described = "{ meta: { name: events } }";
     let topic = |more: &str| format!("{{ meta: {{ name: events }}, {more} }}");
     let config = |version: &str, topic: &str, more: &str| {
@@ -519,7 +521,7 @@ fn committed_package_is_current_and_parses() {
     assert_eq!(package["package"]["name"].as_str(), Some("usercom-sink"));
     assert_eq!(package["direction"]["dest"].as_bool(), Some(true));
     assert_eq!(package["deployment"]["binary"].as_str(), Some("usercom-connector"));
-    // The tools take the first target of the package the file stands beside: there is only one.
+    // The tools take the first target of the package the file stands next to: there is only one.
     let manifest = std::fs::read_to_string(root.join("connector/Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
     assert_eq!(manifest["package"]["name"].as_str(), Some("usercom-connector"));

@@ -1,5 +1,5 @@
-//! No offset is kept over what was not seen: answers that are cut, records larger than an answer,
-//! holes, retention, topics made anew, SmartModules.
+//! No offset is committed over what was not seen: answers that are cut, records larger than an
+//! answer, holes, retention, topics created again, SmartModules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ fn transformed(how: &mut How) {
 
 #[tokio::test(start_paused = true)]
 async fn response_cut_inside_a_batch_loses_nothing() {
-    // 10,000 records of 1 KB in one partition, compressed or not, fetched with `max_bytes = 100000`:
-    // every answer is cut amid a batch, and every record comes once and in order.
+    // 10,000 records of 1 KB in one partition, compressed or not, fetched with `max_bytes =
+    // 100000`: every answer is cut amid a batch, and every record comes once and in order.
     for compressed in [false, true] {
         for mode in [ReadMode::Once, ReadMode::Follow] {
             let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -57,8 +57,8 @@ async fn response_cut_inside_a_batch_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn batch_larger_than_a_response_is_fetched_alone() {
-    // A batch, or a single record, that no answer of `max_bytes` can hold is asked for with a larger
-    // one, and only that one: what follows is fetched as before.
+    // A batch, or a single record, that no answer of `max_bytes` can hold is asked for with a
+    // larger one, and only that one: what follows is fetched as before.
     for (batch, compressed) in [(1, false), (8, false), (8, true)] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
         fake.state().batch = batch;
@@ -99,7 +99,7 @@ async fn record_too_large_for_any_response_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn offset_gap_is_fetched_again() {
-    // An answer that begins behind what was asked for is not read: the stream is opened anew, as
+    // An answer that begins after what was asked for is not read: the stream is opened again, as
     // often as it takes; nothing is lost, repeated or kept over it.
     for mode in [ReadMode::Follow, ReadMode::Once] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -134,8 +134,8 @@ async fn permanent_offset_gap_fails_a_once_run() {
 
 #[tokio::test(start_paused = true)]
 async fn recreated_topic_is_read_from_its_beginning() {
-    // Deleted and made anew while it is read, or while no process reads; shorter than before, or empty
-    // at first: every record of the new topic comes once.
+    // Deleted and created again while it is read, or while no process reads; shorter than before,
+    // or empty at first: every record of the new topic comes once.
     for (at_once, running) in [(true, true), (false, true), (true, false)] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
         fill(&fake, 0, 30);
@@ -168,8 +168,8 @@ async fn recreated_topic_is_read_from_its_beginning() {
 
 #[tokio::test(start_paused = true)]
 async fn recreated_topic_with_records_in_flight_is_read_whole() {
-    // What was fetched of the topic before is delivered, its verdicts keep no offset of the new one,
-    // and a crash right after that is read does not begin behind the old offset.
+    // What was fetched of the topic before is delivered, its verdicts keep no offset of the new
+    // one, and a crash right after that is read does not begin after the old offset.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 30);
     let mut reader = Reader::start(&fake, &notes, settings(|s| s.max_in_flight = 10));
@@ -213,8 +213,8 @@ async fn stale_end_offset_is_not_a_new_topic() {
 
 #[tokio::test(start_paused = true)]
 async fn filtering_smartmodule_neither_repeats_nor_loses() {
-    // Offsets behind a filter are only counted; what is kept are ends that the cluster tells. Stops,
-    // crashes and cuts repeat at most what was not settled, and lose nothing.
+    // Offsets after a filter are only counted; what is committed are ends that the cluster reports.
+    // Stops, crashes and cuts repeat at most what was not settled, and lose nothing.
     for mode in [ReadMode::Follow, ReadMode::Once] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
         fake.state().batch = 7;
@@ -243,7 +243,7 @@ async fn filtering_smartmodule_neither_repeats_nor_loses() {
 #[tokio::test(start_paused = true)]
 async fn expanding_smartmodule_loses_nothing_after_a_crash() {
     // Of one record three are made: a crash amid them begins again before all three, and names of
-    // records are told apart though their counted offsets are not.
+    // records are distinguished though their counted offsets are not.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().batch = 4;
     fake.state().transform = Some(Transform::Multiply(3));
@@ -280,8 +280,8 @@ async fn expanding_smartmodule_loses_nothing_after_a_crash() {
 
 #[tokio::test(start_paused = true)]
 async fn records_filtered_at_the_end_are_checked_again() {
-    // Where nothing comes, the cluster tells no end: the offset stays behind the last answer, and a
-    // run that ends does end.
+    // Where nothing comes, the cluster reports no end: the offset stays after the last answer, and
+    // a run that ends does end.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().transform = Some(Transform::Filter);
     fill(&fake, 0, 4);
@@ -299,7 +299,7 @@ async fn records_filtered_at_the_end_are_checked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn offset_commit_does_not_delay_reading() {
-    // While the cluster takes long to keep an offset, records are handed on up to the limit.
+    // While the cluster takes long to commit an offset, records are forwarded up to the limit.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 300);
     fake.state().failing_keeps = usize::MAX;

@@ -165,8 +165,8 @@ proptest! {
         size in size(),
         at_end in any::<bool>(),
     ) {
-        // Whatever happens, every record is settled in the end, its offset is kept, and at no moment
-        // was an offset kept before all up to it were settled.
+        // Whatever happens, every record is settled in the end, its offset is committed, and at no
+        // moment was an offset kept before all up to it were settled.
         let start = if at_end { FluvioStartWord::End } else { FluvioStartWord::Beginning };
         let fake = in_virtual_time(play(steps, size, start));
         prop_assert_eq!(&fake.state().wrong, &[]);

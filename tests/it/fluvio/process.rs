@@ -114,7 +114,7 @@ async fn process_waits_for_its_predecessor() {
 
 #[test]
 fn invalid_config_ends_at_once() {
-    // Faults are told with their places, and the exit code says that waiting would not help.
+    // Faults are reported with their positions, and the exit code says that waiting would not help.
     let place = TestDir::new();
     let bad = CONFIG.replace("preset: segment", "preset: segmnt");
     let output = connector(&place, "http://127.0.0.1:9/", &bad, &[]).output().unwrap();

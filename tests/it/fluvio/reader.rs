@@ -37,7 +37,7 @@ fn starting(start: FluvioStart) -> How {
 
 #[tokio::test(start_paused = true)]
 async fn low_traffic_commits_each_offset_at_once() {
-    // A single record is kept as soon as it is settled, although no other ever comes.
+    // A single record is committed as soon as it is settled, although no other ever comes.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     let mut reader = Reader::start(&fake, &notes, How::default());
     for n in 0..3 {
@@ -55,7 +55,7 @@ async fn low_traffic_commits_each_offset_at_once() {
 #[tokio::test(start_paused = true)]
 async fn backlog_is_read_in_windows() {
     // Records are not delivered one by one: up to the limit they are in flight together, and one
-    // offset is kept for all of them.
+    // offset is committed for all of them.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 250);
     let mut reader = Reader::start(&fake, &notes, settings(|s| s.max_in_flight = 100));
@@ -78,7 +78,7 @@ async fn backlog_is_read_in_windows() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_record_does_not_delay_others() {
-    // While one record takes long, more are read up to the limit; nothing is kept before it.
+    // While one record takes long, more are read up to the limit; nothing is committed before it.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 50);
     let mut reader = Reader::start(&fake, &notes, settings(|s| s.max_in_flight = 200));
@@ -96,7 +96,7 @@ async fn slow_record_does_not_delay_others() {
 
 #[tokio::test(start_paused = true)]
 async fn unsettled_record_is_read_again() {
-    // What was not settled comes again, with all behind it, before anything is kept.
+    // What was not settled comes again, with all after it, before anything is committed.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 3);
     let mut reader = Reader::start(&fake, &notes, How::default());
@@ -113,8 +113,8 @@ async fn unsettled_record_is_read_again() {
 
 #[tokio::test(start_paused = true)]
 async fn broken_connection_loses_and_repeats_nothing() {
-    // After a cut reading goes on behind what was handed on, and what the old stream could not keep
-    // is kept by the new one without waiting for another record.
+    // After a cut reading continues after what was forwarded, and what the old stream could not
+    // commit is kept by the new one without waiting for another record.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 5);
     let mut reader = Reader::start(&fake, &notes, How::default());
@@ -174,7 +174,7 @@ async fn missing_topic_is_an_error_unless_creation_is_allowed() {
     reader.crash().await;
     let wrong = settings(|s| s.partitions = FluvioPartitions::One(3));
     let error = Reader::start(&fake, &notes, wrong).end().await.unwrap_err().to_string();
-    assert!(error.contains("there is no partition 3: the topic has 3"), "{error}");
+    assert!(error.contains("there is not a partition 3: the topic has 3"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,8 +199,9 @@ async fn listed_partitions_are_read_and_new_ones_with_all() {
 
 #[tokio::test(start_paused = true)]
 async fn first_start_at_the_end_loses_nothing() {
-    // Before a first offset is kept, the place reading began at is remembered on this machine: a
-    // record taken and not settled is read by the next run, though that begins at the end again.
+    // Before a first offset is committed, the position at which reading began is stored on this
+    // machine: a record taken and not settled is read by the next run, though that begins at the
+    // end again.
     for word in [FluvioStartWord::End, FluvioStartWord::Beginning] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
         fill(&fake, 0, 10);
@@ -223,8 +224,8 @@ async fn first_start_at_the_end_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn numeric_start_applies_only_once() {
-    // Wherever the first run began, the next one begins behind the kept offset, and nowhere else:
-    // the client itself would begin at an absolute start again, and skip from a relative one.
+    // Wherever the first run began, the next one begins after the committed offset, and nowhere
+    // else: the client itself would begin at an absolute start again, and skip from a relative one.
     let place = FluvioStartPlace::default();
     for (start, begin) in [
         (FluvioStartPlace { absolute: Some(4), ..place.clone() }, 4),
@@ -281,7 +282,8 @@ async fn once_run_reads_to_the_present_end() {
 
 #[tokio::test(start_paused = true)]
 async fn removed_records_are_skipped_with_a_warning() {
-    // What the topic's retention removed before it was read cannot be read: reading goes on behind.
+    // What the topic's retention removed before it was read cannot be read: reading continues
+    // after.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 5);
     let mut reader = Reader::start(&fake, &notes, How::default());
@@ -348,7 +350,7 @@ async fn missing_end_offsets_delay_only_a_start_at_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_offset_commit_is_retried() {
-    // An offset that could not be kept is kept by a later attempt; nothing is sent again.
+    // An offset that could not be committed is committed by a later attempt; nothing is sent again.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().failing_keeps = 2;
     fill(&fake, 0, 3);
@@ -360,7 +362,8 @@ async fn failed_offset_commit_is_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_waits_for_verdicts_and_commits_them() {
-    // What was handed on is settled within the stop, and its offset kept; nothing more is read.
+    // What was forwarded is settled within the stop, and its offset committed; nothing more is
+    // read.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 100);
     let how = How { room: 4, ..How::default() };
@@ -379,7 +382,7 @@ async fn stop_waits_for_verdicts_and_commits_them() {
 
 #[tokio::test(start_paused = true)]
 async fn undecodable_message_is_a_dead_letter() {
-    // Empty and broken payloads are handed on with their place and fault, and do not end anything.
+    // Empty and broken payloads are forwarded with their place and fault, and do not end anything.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     for value in ["", "{", "{\"ok\":1}"] {
         fake.produce(0, value);
@@ -437,7 +440,7 @@ async fn only_records_of_a_killed_reader_are_maybe_sent() {
 #[ignore = "a measurement"]
 async fn how_fast_records_are_handed_on() {
     // A backlog of one partition over the cluster in memory, every record settled at once: what the
-    // windows and their verdicts cost beside the network.
+    // windows and their verdicts cost next to the network.
     const COUNT: usize = 200_000;
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().batch = 200;

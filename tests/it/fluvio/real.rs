@@ -160,8 +160,8 @@ async fn offsets_of_a_real_cluster_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster, named by FLV_PROFILE_PATH"]
 async fn several_megabytes_of_one_real_partition_lose_nothing() {
-    // 10,000 uncompressed records of 1 KB in one partition, in batches of megabytes, and one of 3 MB:
-    // whatever is fetched at once, every record comes once and in order, over a crash too.
+    // 10,000 uncompressed records of 1 KB in one partition, in batches of megabytes, and one of 3
+    // MB: whatever is fetched at once, every record comes once and in order, over a crash too.
     let topic = Topic::create(1).await;
     topic.produce_large(0, 5_000, 1_000).await;
     topic.produce_large(5_000, 1, 3_000_000).await;
@@ -186,7 +186,7 @@ async fn several_megabytes_of_one_real_partition_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster, named by FLV_PROFILE_PATH"]
 async fn a_real_topic_made_anew_is_read_from_its_beginning() {
-    // Deleted and made anew at once while a reader runs: it reads all of the new one.
+    // Deleted and created again at once while a reader runs: it reads all of the new one.
     let topic = Topic::create(1).await;
     let notes = Arc::<Notes>::default();
     topic.produce(0, 500).await;
@@ -210,7 +210,8 @@ async fn a_real_topic_made_anew_is_read_from_its_beginning() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, and needs a cluster, named by FLV_PROFILE_PATH"]
 async fn how_fast_one_real_partition_is_read() {
-    // 100,000 small records of one partition, delivered at once, with and without kept offsets.
+    // 100,000 small records of one partition, delivered at once, with and without committed
+    // offsets.
     let topic = Topic::create(1).await;
     topic.produce(0, 100_000).await;
     for _ in 0..3 {

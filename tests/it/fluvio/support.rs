@@ -19,7 +19,7 @@ use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, Sou
 
 use super::cluster::Fake;
 
-/// Checkpoints that outlive a reader.
+/// Checkpoints that survive a reader.
 #[derive(Default)]
 pub(crate) struct Notes {
     rows: Mutex<BTreeMap<(String, String), String>>,
@@ -110,13 +110,13 @@ impl Reader {
         let record = timeout(limit, self.from.recv()).await.ok()??;
         let meta: Value = serde_json::from_slice(record.meta.as_ref()?).unwrap();
         let partition = u32::try_from(meta["partition"].as_u64().unwrap()).unwrap();
-        // Behind SmartModules an offset says little; there the fake tells in the key what it was.
+        // After SmartModules an offset says little; there the fake writes into the key what it was.
         let told = meta["key"].as_str().and_then(|key| key.parse().ok());
         let offset = told.or(meta["offset"].as_i64()).unwrap();
         Some(Taken { partition, offset, record })
     }
 
-    /// Settles a record, and lets the cluster know that it may be kept.
+    /// Settles a record, and lets the cluster know that it may be committed.
     pub(crate) fn settle(&self, taken: Taken, verdict: Verdict) {
         if verdict != Verdict::Errored {
             self.fake.state().settled.insert((taken.partition, taken.offset));

@@ -44,7 +44,7 @@ async fn password_guesses_are_rate_limited() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_never_reads_responses_is_disconnected() {
-    // Guarantees that a connection is ended whose sender goes on asking and reads nothing.
+    // Guarantees that a connection is ended whose sender continues asking and reads nothing.
     let (out, _) = settling();
     let served = Served::start("read_timeout_secs = 1\nmax_connections = 2", out).await;
     let address = served.address;
@@ -69,8 +69,8 @@ async fn client_that_never_reads_responses_is_disconnected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_requests_are_logged_and_counted_and_silent_status_connections_are_closed() {
-    // Guarantees a log line and a metric for requests that are refused, and that unfinished heads on
-    // the status page end within some seconds.
+    // Guarantees a log line and a metric for requests that are refused, and that unfinished heads
+    // on the status page end within some seconds.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let (port, api) = (free_port(), free_port());
@@ -142,8 +142,8 @@ preset = "segment"
 
 #[test]
 fn validate_reports_open_paths_and_memory_buffers() {
-    // Guarantees a warning where a write key leaves `/v1/records` open, and where what was under way
-    // in a crash may be delivered twice; and none where both are put right.
+    // Guarantees a warning where a write key leaves `/v1/records` open, and where what was under
+    // way in a crash may be delivered twice; and none where both are put right.
     let place = TestDir::new();
     let validate = |auth: &str, buffer: &str| {
         let dir = place.path().display();

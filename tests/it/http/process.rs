@@ -139,7 +139,7 @@ async fn kill_loses_no_acknowledged_batch() {
     found.sort();
     let all = found.len();
     found.dedup();
-    assert_eq!(found.len(), all, "no event is there twice");
+    assert_eq!(found.len(), all, "no event is listed twice");
     drop(running);
     account.close().await;
 }

@@ -33,7 +33,7 @@ async fn lines_arrays_and_objects_are_records() {
 
 #[tokio::test]
 async fn bad_line_is_a_faulty_record() {
-    // What cannot be decoded is passed on with its line's number, beside the good ones.
+    // What cannot be decoded is passed on with its line's number, next to the good ones.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
     let answered = served.post("/v1/records", "{\"n\":1}\n\nnonsense\n{\"n\":2}").await;
@@ -184,7 +184,8 @@ async fn verdicts_decide_the_response() {
 
 #[tokio::test]
 async fn response_waits_for_the_verdict() {
-    // The answer waits for the last record's verdict, also beyond the stop; new requests are refused.
+    // The answer waits for the last record's verdict, also beyond the stop; new requests are
+    // refused.
     let (out, mut records) = mpsc::channel(8);
     let served = Served::start("", out).await;
     let mut posting = Box::pin(served.post("/v1/records", "[1,2]"));

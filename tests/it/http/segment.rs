@@ -44,7 +44,7 @@ async fn every_segment_api_path_is_accepted() {
 
 #[tokio::test]
 async fn write_keys_are_checked() {
-    // The key is taken as user name or from the body; a wrong one is told in JSON.
+    // The key is taken as user name or from the body; a wrong one is reported in JSON.
     let (out, seen) = settling();
     let served = Served::start("write_key = 'wk'", out).await;
     let post = |authorization: Option<&'static str>, body: &'static str| {
@@ -75,7 +75,7 @@ async fn write_keys_are_checked() {
 
 #[tokio::test]
 async fn configured_credentials_protect_sdk_paths() {
-    // Who sets `auth` alone has no open door beside it.
+    // With `auth` alone no path is open.
     let (out, seen) = settling();
     let served = Served::start("auth = { strategy = 'bearer', token = 't' }", out).await;
     assert_eq!(served.post("/v1/track", "{}").await.0, 401);

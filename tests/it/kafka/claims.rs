@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::cluster::{Cluster, Member};
 
-/// As a member writes it beside its commits.
+/// As a member writes it next to its commits.
 fn claim(before: i64) -> String {
     format!("usercom-sink: may have sent before {before}")
 }
@@ -32,7 +32,7 @@ async fn doubtful(cluster: &Cluster, member: &mut Member, count: usize) -> Vec<i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_claimed_by_killed_member_are_maybe_sent() {
-    // Between the commit and its claim a record may have been sent; behind it none was.
+    // Between the commit and its claim a record may have been sent; after it none was.
     let cluster = Cluster::start(1).await;
     if !cluster.keeps_texts() {
         eprintln!("left out: the brokers keep no texts beside commits");
@@ -47,8 +47,8 @@ async fn records_claimed_by_killed_member_are_maybe_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_without_claim_marks_a_bounded_range_as_maybe_sent() {
-    // Behind an offset that another program committed, or of which the brokers lost the text, as many
-    // records are in doubt as may have been in flight and settled since.
+    // Behind an offset that another program committed, or of which the brokers lost the text, as
+    // many records are in doubt as may have been in flight and settled since.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..60, |_| "u".into()).await;
     cluster.commit(0, 5, "set back by hand");
@@ -59,8 +59,8 @@ async fn commit_without_claim_marks_a_bounded_range_as_maybe_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn member_that_leaves_normally_leaves_no_open_claim() {
-    // Where nothing was committed nothing is in doubt, nor behind a member that settled everything:
-    // its last commit claims nothing.
+    // Where nothing was committed nothing is possibly sent, nor after a member that settled
+    // everything: its last commit claims nothing.
     let cluster = Cluster::start(1).await;
     if !cluster.keeps_texts() {
         eprintln!("left out: the brokers keep no texts beside commits");
@@ -78,7 +78,7 @@ async fn member_that_leaves_normally_leaves_no_open_claim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_record_is_forwarded_while_claims_are_refused() {
-    // Brokers that take no commit hold the source back; once they do, it goes on by itself.
+    // Brokers that take no commit hold the source back; once they do, it continues by itself.
     let cluster = Cluster::start(1).await;
     let Some(mock) = cluster.mock() else {
         return;

@@ -25,7 +25,8 @@ use usercom_sink::telemetry::Metrics;
 /// Longer than anything here may take.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-/// Brokers, and a topic that no other test uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
+/// Brokers, and a topic that no other test uses. Real ones are named by
+/// `USERCOM_TEST_KAFKA=host:port`, and
 /// `USERCOM_TEST_KAFKA_BATCH` says how many records the tests' producer may put into one batch.
 pub(super) struct Cluster {
     servers: String,
@@ -75,7 +76,7 @@ impl Cluster {
         cluster
     }
 
-    /// Whether the brokers keep the texts beside commits, as Kafka does.
+    /// Whether the brokers keep the texts next to commits, as Kafka does.
     pub(super) fn keeps_texts(&self) -> bool {
         self.keeps_texts
     }
@@ -148,7 +149,7 @@ impl Cluster {
             .unwrap()
     }
 
-    /// What the group has committed of one partition, and the text beside it.
+    /// What the group has committed of one partition, and the text next to it.
     pub(super) fn commit_of(&self, partition: i32) -> Option<(i64, String)> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);

@@ -66,7 +66,7 @@ async fn commits_wait_for_the_first_unsettled_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errored_record_is_sent_again() {
-    // A record that was not settled comes again, with all behind it, and no commit passes it.
+    // A record that was not settled comes again, with all after it, and no commit passes it.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..8, |_| "u".into()).await;
     let mut member = cluster.join(json!({}));

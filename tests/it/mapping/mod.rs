@@ -1,4 +1,4 @@
-//! The mapping room, seen from outside: fixtures a directive, a model, and hostile input.
+//! The mapping from outside: fixtures a directive, a model, and hostile input.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the way tests do")]
 

@@ -291,7 +291,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                     name: None,
                     call: CallKind::Identify,
                     foreach: inside.then_some(foreach),
-                    // Without a condition a rule that stops makes those behind it unreachable.
+                    // Without a condition a rule that stops makes those after it unreachable.
                     stop: stop && when.is_some(),
                     when,
                     fields: std::iter::once(("user_id".to_owned(), id)).chain(traits).collect(),

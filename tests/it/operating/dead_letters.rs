@@ -63,7 +63,7 @@ async fn f3_05_list_summary_counts_by_reason_rule_and_field() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_05_purge_needs_a_selection_and_reasons_that_exist() {
-    // Guarantees that `purge` deletes all only when told so, and that a misspelt reason is an error
+    // Guarantees that `purge` deletes all only on request, and that a misspelt reason is an error
     // that names the right one, while a known reason without dead letters is none.
     let place = TestDir::new();
     let (account, config) = with_dead_letters(&place).await;

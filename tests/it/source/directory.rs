@@ -41,7 +41,7 @@ enum Step {
     Stop,
 }
 
-/// What happens beside a rotation.
+/// What happens next to a rotation.
 fn daily_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1u8..8).prop_map(Step::Append),
@@ -338,8 +338,8 @@ fn check(cases: u32, history: impl Strategy<Value = Vec<Step>>) {
 
 #[test]
 fn every_line_of_a_log_rotated_by_one_program_arrives_once_in_order() {
-    // However a program rotates and packs a log, and whenever its reader is stopped or killed, every
-    // line that was written arrives, once, in the order in which it was written.
+    // However a program rotates and packs a log, and whenever its reader is stopped or killed,
+    // every line that was written arrives, once, in the order in which it was written.
     check(40, rotated_log());
 }
 
@@ -371,8 +371,8 @@ fn assert_exact(steps: &[Step]) {
 
 #[test]
 fn copy_truncated_while_stopped_is_continued() {
-    // A log that is copied and cut off while its reader is stopped: the copy goes on where the log
-    // was, then the log from its beginning.
+    // A log that is copied and cut off while its reader is stopped: the copy continues where the
+    // log was, then the log from its beginning.
     use Step::{Append, CopyTruncate, Read, Restart, Stop};
     assert_exact(&[Append(5), Read(9, 9), Stop, Append(2), CopyTruncate, Append(3), Restart]);
 }
@@ -401,7 +401,7 @@ fn killed_reader_sends_nothing_twice() {
 
 #[test]
 fn compressed_generation_is_recognised_by_its_text() {
-    // A generation that is packed while its reader is stopped goes on where it was.
+    // A generation that is packed while its reader is stopped continues where it was.
     use Step::{Append, Compress, Read, Rename, Restart, Stop};
     for gzip in [true, false] {
         let steps = [
@@ -480,7 +480,7 @@ fn backlog_of_a_repeatedly_truncated_log_stays_in_order() {
 
 #[test]
 fn log_rotated_twice_between_two_polls_stays_in_order() {
-    // What was written, rotated and packed while nothing looked comes behind what was read before.
+    // What was written, rotated and packed while nothing looked comes after what was read before.
     use Step::{Append, Compress, CopyTruncate, Pause, Read, Rename};
     let cut = [Append(1), CopyTruncate, Append(1), Rename, Compress(1, true)];
     assert_exact(&[&[Append(1), Read(1, 0)][..], &cut].concat());
@@ -507,7 +507,7 @@ fn files_that_pass_on_their_content_stay_in_order() {
 
 #[test]
 fn old_checkpoint_of_copied_content_is_not_used() {
-    // A content that went through several files goes on where it was read furthest, whichever of
+    // A content that went through several files continues where it was read furthest, whichever of
     // their checkpoints are left.
     use Step::{Append, Compress, CopyTruncate, Kill, Pause, Read, Rename, Replace, Restart, Stop};
     let mut steps = vec![Append(9), Read(3, 3), Replace, Pause(1645), CopyTruncate, Append(3)];

@@ -48,7 +48,7 @@ async fn file_renamed_out_of_the_patterns_is_finished() {
 
 #[tokio::test]
 async fn truncated_file_begins_a_new_generation() {
-    // Rotation by copy and truncate: the file is read anew from its first line, under another key.
+    // Rotation by copy and truncate: the file is read again from its first line, under another key.
     let bench = Bench::new("a.log");
     bench.append("a.log", "one\ntwo\nthree\n");
     let mut run = bench.start(ReadMode::Follow);
@@ -254,7 +254,7 @@ async fn file_is_read_while_an_older_copy_waits_for_it() {
 
 #[tokio::test]
 async fn truncated_copy_is_read_from_its_beginning() {
-    // A log replaced by a copy of itself, which is cut off and written anew before the reader let
+    // A log replaced by a copy of itself, which is cut off and written again before the reader let
     // go of the replaced file: every new line is read, though they are fewer bytes than before.
     for pause in [Duration::ZERO, Duration::from_millis(700)] {
         let bench = Bench::new("app.log*");

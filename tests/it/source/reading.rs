@@ -13,8 +13,8 @@ use super::{Bench, Run, eventually, place, shown};
 
 #[tokio::test]
 async fn once_run_reads_files_in_order_of_paths() {
-    // Once: every line of every file, by path, with positions and places; then nothing again. A last
-    // line that has no newline yet is the next run's.
+    // Once: every line of every file, by path, with positions and places; then nothing again. A
+    // last line that has no newline yet is the next run's.
     let bench = Bench::new("*.log");
     bench.append("b.log", "b1\r\nb2");
     bench.append("a.log", "a1\n\na3\n");
@@ -104,7 +104,7 @@ async fn growing_file_is_followed() {
 
 #[tokio::test]
 async fn read_from_end_skips_existing_lines() {
-    // With `read_from = "end"` a file present at start is read behind its last newline, a line
+    // With `read_from = "end"` a file present at start is read after its last newline, a line
     // begun there is read whole, and files that appear later are read from their beginning.
     let mut bench = Bench::new("*.log");
     bench.settings.read_from = ReadFrom::End;
@@ -118,7 +118,7 @@ async fn read_from_end_skips_existing_lines() {
     bench.append("b.log", "whole\n");
     assert_eq!(run.take(1).await, ["whole"]);
     run.stop().await;
-    // A restart goes on at the checkpoint, not at the end.
+    // A restart continues at the checkpoint, not at the end.
     bench.append("a.log", "missed\n");
     assert_eq!(bench.once().await, ["missed"]);
 }
@@ -209,8 +209,8 @@ fn invalid_file_settings_are_named() {
 
 #[tokio::test]
 async fn last_line_of_a_compressed_file_without_newline_is_a_record() {
-    // A compressed file is finished when its stream ends: its last line is a record, once. Where the
-    // stream is cut, the last line waits for the rest.
+    // A compressed file is finished when its stream ends: its last line is a record, once. Where
+    // the stream is cut, the last line waits for the rest.
     let gzip = |text: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
         encoder.write_all(text).unwrap();

@@ -35,7 +35,7 @@ async fn unsettled_file_records_are_read_again() {
 
 #[tokio::test]
 async fn errored_record_holds_the_checkpoint() {
-    // Nothing passes an errored record, however much is delivered behind it while it runs; what
+    // Nothing passes an errored record, however much is delivered after it while it runs; what
     // is rejected does pass.
     let bench = Bench::new("a.log");
     bench.append("a.log", "1\n2\n3\n");

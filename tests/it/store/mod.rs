@@ -3,6 +3,7 @@
 mod bounds;
 mod disk;
 mod files;
+mod former;
 mod letters;
 mod memory;
 mod model;

@@ -34,7 +34,7 @@ async fn known_attributes_are_converted_and_unknown_ones_created_as_string() {
 
 #[tokio::test]
 async fn value_that_cannot_be_converted_is_dropped() {
-    // A value that does not fit leaves the rest of the profile untouched, and is told.
+    // A value that does not fit leaves the rest of the profile untouched, and is reported.
     let bench = bench();
     bench.fake.attribute("age", "integer", "clientuser");
     let fields = vec![custom("age", "\"old\""), standard("email", "\"a@b.c\"")];
@@ -68,7 +68,8 @@ async fn concurrent_calls_create_an_attribute_once() {
 
 #[tokio::test]
 async fn existing_attribute_is_taken_from_the_list() {
-    // A creation refused because another process was quicker rereads the list and uses the type found.
+    // A creation refused because another process was quicker rereads the list and uses the type
+    // found.
     let bench = bench();
     bench.usercom.open().await.unwrap();
     bench.fake.attribute("age", "integer", "clientuser");
@@ -163,7 +164,7 @@ async fn stale_attribute_list_is_read_again() {
 
 #[tokio::test]
 async fn refusal_that_names_an_attribute_is_retried_once() {
-    // The catalogue is read anew: a changed type converts, an unchanged one is left out.
+    // The catalogue is read again: a changed type converts, an unchanged one is left out.
     let bench = bench();
     bench.fake.attribute("x", "string", "clientuser");
     bench.usercom.open().await.unwrap();

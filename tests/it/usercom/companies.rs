@@ -13,7 +13,8 @@ const JOIN: &str = "POST companies/:id/add_member/";
 
 #[tokio::test]
 async fn new_company_is_searched_created_and_joined() {
-    // A group call for a new company and a new user ends with one company, one user, one membership.
+    // A group call for a new company and a new user ends with one company, one user, one
+    // membership.
     let bench = bench();
     bench.run(&company("g1", vec![standard("size", "12")])).await.unwrap();
     assert_eq!(bench.fake.log(), [PUT, "POST companies/"]);
@@ -110,7 +111,7 @@ async fn existing_membership_is_success() {
 
 #[tokio::test(start_paused = true)]
 async fn join_survives_deleted_user_and_company() {
-    // A 404 at the membership makes anew what is gone, once.
+    // A 404 at the membership creates what was deleted again, once.
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
     bench.run(&identify("u1", vec![])).await.unwrap();

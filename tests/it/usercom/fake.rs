@@ -491,6 +491,7 @@ pub(super) fn join(user: &str, group: &str) -> Op {
     Op::Join {
         user: ExternalUserId::from(user),
         company: ExternalCompanyId::from(group),
+        fields: PackedFields::default(),
         keys: UserKeys::default(),
     }
 }

@@ -35,7 +35,7 @@ struct State {
 type Profiles = BTreeMap<String, BTreeMap<String, Value>>;
 
 impl State {
-    /// Deletes an attribute with its values, and makes it anew unless there is no type.
+    /// Deletes an attribute with its values, and creates it again unless there is no type.
     fn retype(&mut self, content: &str, name: &str, kind: Option<&str>) {
         let owners = if content == "company" { &mut self.companies } else { &mut self.users };
         owners.values_mut().for_each(|owner| drop(owner.remove(name)));
@@ -337,8 +337,9 @@ proptest! {
             AttributeType::String, AttributeType::Integer, AttributeType::Json, AttributeType::Date,
         ]),
     ) {
-        // Whatever is folded, whatever types attributes have, get or lose while writes wait: users and companies end as if each write had been sent by
-        // itself, and none is held for unchanged that would have changed something.
+        // Whatever is folded, whatever types attributes have, get or lose while writes wait: users
+        // and companies end as if each write had been sent by itself, and none is held for
+        // unchanged that would have changed something.
         let types: AttributeTypes = [("a".to_owned(), declared)].into_iter().collect();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -214,8 +214,8 @@ async fn history_entry_matches_only_one_event() {
 
 #[tokio::test]
 async fn event_in_history_of_any_shape_is_matched() {
-    // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived is
-    // sent again, and none that did not arrive is left out.
+    // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived
+    // is sent again, and none that did not arrive is left out.
     use HistoryOrder::{NewestFirst, OldestFirst, Shuffled};
     use HistoryTimes::{Iso, Local, Sent, Zoned};
     let ids = [HistoryIds::Numbers, HistoryIds::Texts, HistoryIds::Uuids, HistoryIds::None];
@@ -247,7 +247,8 @@ async fn event_in_history_of_any_shape_is_matched() {
 
 #[tokio::test]
 async fn newest_first_history_is_not_read_to_its_end() {
-    // Pages behind entries that are certainly older than the oldest event in doubt are left unread.
+    // Pages after entries that are certainly older than the oldest event that was possibly sent are
+    // left unread.
     let bench = bench();
     let histories = Histories { page_size: 100, ..Histories::default() };
     bench.fake.with(|account| account.histories = histories);

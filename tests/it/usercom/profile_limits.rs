@@ -40,8 +40,8 @@ fn attribute_names_fit_and_stay_unique() {
 
 #[test]
 fn attribute_never_has_the_name_of_a_field() {
-    // What nested objects are called when they are flat never becomes an own field of User.com's, and
-    // least of all another id. It is left out and noted.
+    // What nested objects are called when they are flat never becomes an own field of User.com's,
+    // and least of all another id. It is left out and noted.
     let about =
         json!({"custom": {"id": 7}, "Custom": {"ID": 8}, "first": {"name": "x"}, "plan": 1});
     for kind in [CallKind::Identify, CallKind::Group] {
@@ -168,7 +168,7 @@ fn polish_genders_are_known() {
             assert_eq!(traits(&json!({"gender": word})), map(json!({"gender": code})), "{word}");
         }
     }
-    // The same letters with their marks behind them.
+    // The same letters with their marks after them.
     let apart = "me\u{328}z\u{307}czyzna";
     assert_eq!(traits(&json!({"gender": apart})), map(json!({"gender": 2})));
     assert!(traits(&json!({"gender": "inna"})).is_empty());
@@ -213,7 +213,8 @@ fn values_that_no_server_accepts_are_not_sent() {
 
 #[test]
 fn values_per_record_are_limited() {
-    // 20,000 traits, 700,000 tags, as many properties: the first 1,000 are taken, the rest is noted.
+    // 20,000 traits, 700,000 tags, as many properties: the first 1,000 are taken, the rest is
+    // noted.
     let many: serde_json::Map<String, Value> =
         (0..20_000).map(|n| (format!("t{n}"), json!(n))).collect();
     for kind in [CallKind::Identify, CallKind::Group, CallKind::Track] {

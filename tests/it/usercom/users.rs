@@ -22,7 +22,8 @@ async fn identify_is_one_request() {
 
 #[tokio::test]
 async fn track_of_known_user_is_one_request() {
-    // Once a user was identified, a track takes one request and a page one beyond the first look-up.
+    // Once a user was identified, a track takes one request and a page one beyond the first
+    // look-up.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.log();
@@ -100,7 +101,7 @@ async fn deleted_user_is_created_again() {
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
-    // Long after it was written, a 404 is believed.
+    // Long after it was written, a 404 is accepted as final.
     tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&track("u1", "e")).await.unwrap();
     assert_eq!(
@@ -120,7 +121,7 @@ async fn refused_user_key_is_looked_up_again() {
     bench.run(&page("u1")).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
-    // Long after it was written, a 404 is believed.
+    // Long after it was written, a 404 is accepted as final.
     tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&page("u1")).await.unwrap();
     assert_eq!(
@@ -145,7 +146,7 @@ async fn refused_user_key_is_looked_up_again() {
 #[tokio::test(start_paused = true)]
 async fn user_not_visible_after_upsert_is_waited_for() {
     // A 404 within `account.read_after_write_secs` of our own upsert is asked again with growing
-    // pauses, and leads to no second creation; after that time it is believed.
+    // pauses, and leads to no second creation; after that time it is accepted as final.
     let bench = bench();
     let not_found = || Fault::Answer(404, serde_json::json!({"detail": "Not found."}));
     bench.fake.fault("POST users-by-id/:id/events/", not_found());
@@ -189,7 +190,7 @@ async fn confirmed_values_are_not_sent_again() {
     let later = now + jiff::SignedDuration::from_secs(3_601);
     assert!(!bench.usercom.unchanged(&op, later));
 
-    // The memory outlives the process.
+    // The memory survives the process.
     let rows = bench.usercom.take_changes(usize::MAX);
     let rows = rows.into_iter().filter_map(|(key, row)| Some((key, row?)));
     assert_eq!(bench.usercom.take_changes(usize::MAX), []);
@@ -218,7 +219,7 @@ async fn merge_uses_both_remote_ids_and_runs_once() {
     assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.run(&merge("absent", "u1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/"]);
-    // Seen again, it is a new record that has to be merged anew.
+    // Seen again, it is a new record that has to be merged again.
     bench.run(&track("anon", "e")).await.unwrap();
     assert!(!bench.usercom.unchanged(&merge("anon", "u1"), clock::now()));
 }
@@ -239,8 +240,8 @@ async fn refused_user_is_rejected_with_the_response() {
 
 #[tokio::test]
 async fn refused_field_is_dropped_and_the_rest_is_sent() {
-    // A standard field that a 400 names is left out and told, the rest is written; the same value
-    // is not tried again for a while, and another one is.
+    // A standard field that a 400 names is dropped and reported, the rest is written; the same
+    // value is not tried again for a while, and another one is.
     let upsert = "POST users/update_or_create/";
     for answer in [
         serde_json::json!({"email": ["Enter a valid email address."]}),

@@ -119,7 +119,7 @@ fn pipeline(place: &TestDir, example: &str, endpoint: &str, port: u16) -> std::p
     place.write("pipeline.toml", &text)
 }
 
-/// Runs one example through a stock Vector; it is killed and started anew in the middle.
+/// Runs one example through a stock Vector; it is killed and started again in the middle.
 async fn run(vector: &Path, example: &str, text: &str) {
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();

@@ -193,9 +193,9 @@ async fn packed(port: u16, message: &[u8]) -> (usize, tonic::Code) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_messages_with_many_values_use_bounded_memory() {
-    // Guarantees that the memory of decoding is bounded by the budget, not by what a message unpacks
-    // to: events, entries and list items of two to six bytes, tens of millions of them, in messages
-    // of some ten KB, several at once; and that a good client is served meanwhile.
+    // Guarantees that the memory of decoding is bounded by the budget, not by what a message
+    // unpacks to: events, entries and list items of two to six bytes, tens of millions of them, in
+    // messages of some ten KB, several at once; and that a good client is served meanwhile.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let port = free_port().await;
@@ -277,8 +277,8 @@ preset = "segment"
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_batch_is_rejected_with_a_message() {
-    // Guarantees a log line with the size, the limit, the client and the cure, whether the batch is
-    // too large as it comes or once inflated, and a count of such requests.
+    // Guarantees a log line with the size, the limit, the client and the remedy, whether the batch
+    // is too large as it comes or once inflated, and a count of such requests.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
     let (port, api) = (free_port().await, free_port().await);

@@ -183,7 +183,7 @@ async fn events_at_rest(account: &EmulatorAccount, at_least: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_share_an_id_all_arrive_once() {
-    // Guarantees that events which share Vector's id are told apart by their content and, where
+    // Guarantees that events which share Vector's id are distinguished by their content and, where
     // they are equal, by their place in the request; and that requests sent again add nothing, also
     // after a kill.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -203,7 +203,7 @@ async fn events_that_share_an_id_all_arrive_once() {
         push_until_taken(port, batch).await;
     }
     assert_eq!(events_at_rest(&account, 100).await, 100);
-    // Three of one id that are equal in every byte, beside the same content under another id.
+    // Three of one id that are equal in every byte, next to the same content under another id.
     let equal = vec![
         log(&event(9, 0), 77),
         log(&event(9, 0), 77),

@@ -1,0 +1,89 @@
+//! An account that is not there: a sink's requests are counted and answered as those of an empty
+//! account, and nothing is sent.
+//!
+//! # Invariants
+//! Requests are answered only while records are ahead of them, as with a server that is slower than
+//! reading: what can be folded waits together as it would in a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::clock;
+use crate::deliver::{ApiReply, Attempts, Request, SendError, Transport};
+use crate::telemetry::{SinkMetrics, SinkPhase};
+use crate::usercom::EmptyAccountStub;
+
+/// How often requests are answered, and how many at a time.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(1);
+const ANSWERS_AT_A_TIME: usize = 16;
+
+/// A push that takes longer has found the buffer full.
+const BLOCKED_AFTER_MILLIS: i128 = 30;
+
+/// Requests do not wait longer than this for the next batch of records: a source may be slow.
+const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_millis(500);
+
+/// Counts and answers requests.
+pub(super) struct SimulatedTransport {
+    account: EmptyAccountStub,
+    metrics: SinkMetrics,
+    answers: Arc<Semaphore>,
+    /// Ends with this value.
+    _pacer: JoinSet<()>,
+}
+
+impl SimulatedTransport {
+    /// Must be called within a runtime.
+    pub(super) fn new(metrics: SinkMetrics) -> Self {
+        let answers = Arc::new(Semaphore::new(0));
+        let mut pacer = JoinSet::new();
+        pacer.spawn(pace(metrics.clone(), Arc::clone(&answers)));
+        Self { account: EmptyAccountStub::default(), metrics, answers, _pacer: pacer }
+    }
+}
+
+#[async_trait]
+impl Transport for SimulatedTransport {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
+        attempts.sent = attempts.sent.saturating_add(1);
+        self.metrics.request(request.method.as_str(), request.route);
+        match self.answers.acquire().await {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Err(SendError::Stopped),
+        }
+        Ok(self.account.reply(request))
+    }
+}
+
+/// Lets requests be answered, some at a time.
+async fn pace(metrics: SinkMetrics, answers: Arc<Semaphore>) {
+    let (mut received, mut changed) = (0, Instant::now());
+    loop {
+        sleep(ANSWER_INTERVAL).await;
+        let present = metrics.activity().present();
+        if metrics.all_received() != received {
+            (received, changed) = (metrics.all_received(), Instant::now());
+        }
+        let is_blocked = present.input_blocked.is_some_and(|since| {
+            clock::now().duration_since(since).as_millis() >= BLOCKED_AFTER_MILLIS
+        });
+        // The catalogue is read before any record.
+        let is_ahead =
+            is_blocked || matches!(present.phase, SinkPhase::Draining | SinkPhase::Starting);
+        if is_ahead || changed.elapsed() >= MAX_WAIT_FOR_RECORDS {
+            let missing = ANSWERS_AT_A_TIME.saturating_sub(answers.available_permits());
+            answers.add_permits(missing);
+        } else {
+            answers.forget_permits(ANSWERS_AT_A_TIME);
+        }
+    }
+}
