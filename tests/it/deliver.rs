@@ -16,6 +16,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use usercom_sink::config::BaseUrl;
 use usercom_sink::config::sink::{Concurrency, RequestConfig};
 use usercom_sink::deliver::{
     ApiReply, Attempts, AuthBreakerState, DeliveryObserver, Denial, Expects, HttpTransport,
@@ -181,7 +182,7 @@ fn config() -> RequestConfig {
 fn settings(base: &str, request: RequestConfig, halt: OnAuthFailure) -> TransportSettings {
     TransportSettings {
         sink: "crm".to_owned(),
-        base_url: base.to_owned(),
+        base_url: BaseUrl::parse(base).unwrap(),
         api_key: SecretString::from(KEY),
         request,
         halt,

@@ -62,7 +62,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 }
                 attempts.failed = attempts.failed.saturating_add(1);
             }
-            self.tell(request, attempts, &again.why);
+            self.log_failure(request, attempts, &again.why);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}

@@ -1,10 +1,11 @@
-//! Tells refusals by chance from those of a quota: only the latter become fewer at a slower pace.
+//! Distinguishes refusals by chance from those of a quota: only the latter become fewer at a slower
+//! pace.
 //!
 //! The share that chance refuses is found by a trial: what was refused at the pace at which
 //! refusals began, and what at slower ones. It is measured again after each refusal above it, at a
 //! pace that is surely below what the server accepts.
 
-/// Attempts that must be seen at the faster and at the slower pace.
+/// The necessary attempts at the faster and at the slower pace.
 const MIN_FAST: f64 = 25.0;
 const MIN_SLOW: f64 = 80.0;
 /// A pace of at least this share of another is as fast, one below the second is slower.
@@ -66,7 +67,7 @@ impl RefusedShare {
 /// The pace at which refusals began.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TrialPace {
-    /// Unlimited; it was about so many attempts a second.
+    /// Unlimited; it was about this many attempts per second.
     Unpaced(f64),
     Paced(f64),
 }
@@ -102,7 +103,7 @@ pub(super) struct RandomRefusals {
 }
 
 impl RandomRefusals {
-    /// A share that was known before.
+    /// Starts with a share that was known before.
     pub(super) fn with_share(share: f64) -> Self {
         Self { share, below: RefusedShare::of(share, KNOWN), ..Self::default() }
     }
@@ -112,12 +113,12 @@ impl RandomRefusals {
         self.share
     }
 
-    /// What was refused so far had another reason.
+    /// Reports that what was refused so far had another reason.
     pub(super) fn abandon_trial(&mut self) {
         self.trial = None;
     }
 
-    /// How much more was refused than chance explains.
+    /// The refused share that chance does not explain.
     pub(super) fn excess(&mut self, seen: RefusedShare) -> f64 {
         let value = seen.value();
         if self.share == 0.0 {
@@ -171,8 +172,8 @@ impl RandomRefusals {
         }
     }
 
-    /// Notes what was refused at a pace. Returns the pace to return to when it turns out that the
-    /// pace was not the reason.
+    /// Records what was refused at a pace. Returns the pace to return to if the pace was not the
+    /// reason.
     pub(super) fn note(&mut self, pace: TrialPace, seen: RefusedShare) -> Option<TrialPace> {
         let begins = seen.refused > 0.0 && self.share == 0.0;
         let fresh = begins.then_some(Trial { pace, fast: seen, slow: RefusedShare::default() });

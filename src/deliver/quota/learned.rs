@@ -1,4 +1,4 @@
-//! What of an estimate is stored, so that a restart does not learn it again.
+//! The part of an estimate that is stored, so that a restart does not have to learn it again.
 
 use std::ops::RangeInclusive;
 
@@ -11,31 +11,31 @@ use super::pace::PaceEstimate;
 use super::window::{QuotaCycle, QuotaWindow};
 use super::{QuotaEstimator, secs};
 
-/// A number that differs by less than this share is the same.
+/// Two numbers that differ by less than this share are equal.
 const SAME: f64 = 0.03;
 /// How far apart refusals are at a learned pace, in seconds: it need not grow fast.
 const SECS_APART: f64 = 10.0;
-/// How long a pace that was resumed after a closed period is on trial, in seconds.
+/// How long a pace that was resumed after a closed period is tested, in seconds.
 const TRIAL_SECS: f64 = 5.0;
-/// The ranges that make sense: of a rate, a window's length in seconds and its count, a limit on
-/// requests at a time, and a share by chance. What is stored may have been edited.
+/// The valid ranges: of a rate, a window's length in seconds and its count, a limit on
+/// concurrent requests, and a share by chance. The stored row may have been edited.
 const RATES: RangeInclusive<f64> = 1e-3..=1e5;
 const WINDOW_SECS: RangeInclusive<f64> = 1.0..=86_400.0 * 31.0;
 const WINDOW_COUNTS: RangeInclusive<f64> = 1.0..=1e9;
 const IN_FLIGHT: RangeInclusive<u32> = 1..=100_000;
 const BY_CHANCE: RangeInclusive<f64> = 0.01..=0.9;
 
-/// What was learned of a throttle. Its JSON is stored: names stay, and each may be missing.
+/// The estimate of a throttle. Its JSON is stored: names never change, and each may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnedQuota {
-    /// Attempts a second.
+    /// Attempts per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
-    /// The length of the server's window in seconds, and what it holds.
+    /// The length of the server's window in seconds, and its count.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<(f64, f64)>,
-    /// Requests at a time.
+    /// Concurrent requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_flight: Option<u32>,
     /// The share that is refused by chance.
@@ -71,8 +71,8 @@ impl LearnedQuota {
 }
 
 impl QuotaEstimator {
-    /// What was learned so far; `None` while everything is refused, and shortly after that, when
-    /// the pace may be far too fast.
+    /// The estimate so far; `None` while everything is refused, and shortly after that, when the
+    /// pace may be far too fast.
     pub fn learned(&self, now: Instant) -> Option<LearnedQuota> {
         let is_tried = self.pace_kept.is_some_and(|at| secs(now, at) < TRIAL_SECS);
         if self.closed.is_some() || is_tried {
@@ -87,7 +87,7 @@ impl QuotaEstimator {
         })
     }
 
-    /// An estimator that begins with what was learned before.
+    /// An estimator that starts with an earlier estimate.
     pub fn with_learned(now: Instant, learned: LearnedQuota) -> Self {
         let mut estimator = Self::new(now);
         if let Some(rate) = learned.rate.filter(|rate| RATES.contains(rate)) {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn nothing_is_learned_while_everything_is_refused() {
-        // Guarantees that a storm's estimate is not stored.
+        // Guarantees that an estimate during a storm of refusals is not stored.
         let now = Instant::now();
         let mut estimator = QuotaEstimator::new(now);
         assert_eq!(estimator.learned(now), Some(LearnedQuota::default()));

@@ -266,7 +266,7 @@ impl OpExecutor {
         let nothing_new =
             resolved.missing.is_empty() && confirmed.holds(&resolved.facts(), now, ttl);
         if nothing_new {
-            resolved.tell(&*self.probe);
+            resolved.report_to(&*self.probe);
         }
         nothing_new
     }
