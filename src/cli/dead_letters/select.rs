@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::buffer::{DeadLetterFilter, Store, StoreError};
-use crate::cli::load::ConfigFiles;
+use crate::cli::load::{ConfigFiles, unknown_sink};
 use crate::cli::output::{Exit, fail, printable};
 use crate::cli::run::OutputFormat;
 use crate::config::Pipeline;
@@ -36,12 +36,7 @@ pub(super) struct DeadLetterSelector {
 impl DeadLetterSelector {
     pub(super) fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
-            Some(name) if !pipeline.sinks.contains_key(name) => {
-                let near = nearest(name, pipeline.sinks.keys().map(String::as_str));
-                let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                fail(&format!("there is no sink `{}`{near}", printable(name)));
-                Err(Exit::Usage)
-            }
+            Some(name) if !pipeline.sinks.contains_key(name) => Err(unknown_sink(pipeline, name)),
             Some(name) => Ok(vec![name.clone()]),
             None => Ok(pipeline.sinks.keys().cloned().collect()),
         }

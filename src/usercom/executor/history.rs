@@ -82,7 +82,11 @@ impl OpExecutor {
             snapshot.use_up(found);
         }
         if found.is_none() && snapshot.is_cut_short() {
+            let subject = attempts.subject();
             tracing::warn!(
+                op = subject.op,
+                user = subject.user,
+                record = subject.record,
                 pages = snapshot.pages,
                 "a user's history is too long to be read whole: an event that may have been sent \
                  before is not in the part that was read, so it is sent, perhaps a second time"
@@ -124,7 +128,11 @@ impl OpExecutor {
             };
             if !reply.is_success() {
                 if reply.status != 404 {
+                    let subject = attempts.subject();
                     tracing::warn!(
+                        op = subject.op,
+                        user = subject.user,
+                        record = subject.record,
                         status = reply.status,
                         route = request.route,
                         "a user's history cannot be read: what may have been sent before is sent \
