@@ -14,9 +14,7 @@ use super::state::open_existing;
 use super::table::table;
 use crate::buffer::{Access, Store, StoreError};
 use crate::config::{Pipeline, SourceConfig, Style};
-use crate::source::file::{
-    FilePosition, NewPosition, file_positions, open_text, set_file_positions,
-};
+use crate::source::file::{FilePosition, NewPosition, file_positions, set_file_positions};
 use crate::source::{Checkpoints, decoder};
 use crate::suggest::nearest;
 
@@ -65,9 +63,9 @@ Examples:
   usercom-sink sources set -c pipeline.toml logs/app.ndjson --line 1200
   usercom-sink sources set -c pipeline.toml logs/app.ndjson --offset 0
 
-The pipeline must be stopped. In a compressed file lines and offsets count what is in it.
-Records that are read again are sent again, unless their message ids are known from the
-last 24 hours (delivery.dedupe_window_secs).")]
+The pipeline must be stopped. A compressed file can only be read from its beginning: see
+`sources reset`. Records that are read again are sent again, unless their message ids are
+known from the last 24 hours (delivery.dedupe_window_secs).")]
 struct SetCommand {
     #[command(flatten)]
     files: ConfigFiles,
@@ -325,6 +323,12 @@ impl SetCommand {
         let found = files_of(pipeline, names, store).await?;
         let mut changed = String::new();
         for (source, file) in named(&found, &self.file)? {
+            if file.is_packed() {
+                return Err(format!(
+                    "{} is compressed: it can only be read again from its beginning, with `sources reset`",
+                    printable(&file.path)
+                ));
+            }
             let decoder = pipeline.sources.get(&source).map(decoder);
             if decoder.is_some_and(|it| it.is_ok_and(|decoder| !decoder.has_plain_newlines())) {
                 return Err(format!(
@@ -390,7 +394,7 @@ impl ResetCommand {
 
 /// The offset of a line, counted from 1. The line after the last one is the end.
 fn start_of_line(path: &Path, line: u64) -> Result<NewPosition, String> {
-    let text = open_text(path).map_err(|error| error.to_string())?;
+    let text = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut reader = BufReader::new(text);
     let (mut position, mut lines) = (0_u64, 0_u64);
     while lines + 1 < line {
@@ -427,7 +431,7 @@ fn check_offset(path: &Path, offset: u64) -> Result<NewPosition, String> {
     if offset == 0 {
         return Ok(NewPosition { position: 0, lines: Some(0) });
     }
-    let text = open_text(path).map_err(|error| error.to_string())?;
+    let text = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut reader = BufReader::new(text);
     let (mut position, mut lines) = (0_u64, 0_u64);
     while position < offset {

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::clock;
 use crate::deliver::{ApiReply, Attempts, Request, SendError, Transport};
 use crate::telemetry::{SinkMetrics, SinkPhase};
 use crate::usercom::EmptyAccountStub;
@@ -22,11 +21,8 @@ use crate::usercom::EmptyAccountStub;
 const ANSWER_INTERVAL: Duration = Duration::from_millis(1);
 const ANSWERS_AT_A_TIME: usize = 16;
 
-/// A push that takes longer has found the buffer full.
-const BLOCKED_AFTER_MILLIS: i128 = 30;
-
-/// Requests do not wait longer than this for the next batch of records: a source may be slow.
-const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_millis(500);
+/// Requests do not wait longer than this for the next records: a source may be slow.
+const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_secs(1);
 
 /// Counts and answers requests.
 pub(super) struct SimulatedTransport {
@@ -69,16 +65,12 @@ async fn pace(metrics: SinkMetrics, answers: Arc<Semaphore>) {
     let (mut received, mut changed) = (0, Instant::now());
     loop {
         sleep(ANSWER_INTERVAL).await;
-        let present = metrics.activity().present();
         if metrics.all_received() != received {
             (received, changed) = (metrics.all_received(), Instant::now());
         }
-        let is_blocked = present.input_blocked.is_some_and(|since| {
-            clock::now().duration_since(since).as_millis() >= BLOCKED_AFTER_MILLIS
-        });
         // The catalogue is read before any record.
-        let is_ahead =
-            is_blocked || matches!(present.phase, SinkPhase::Draining | SinkPhase::Starting);
+        let is_starting = metrics.activity().present().phase == SinkPhase::Starting;
+        let is_ahead = is_starting || metrics.activity().is_full();
         if is_ahead || changed.elapsed() >= MAX_WAIT_FOR_RECORDS {
             let missing = ANSWERS_AT_A_TIME.saturating_sub(answers.available_permits());
             answers.add_permits(missing);

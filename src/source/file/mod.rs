@@ -57,9 +57,7 @@ mod tailer;
 mod twins;
 mod watcher;
 
-pub use positions::{
-    FilePosition, FoundPath, NewPosition, file_positions, open_text, set_file_positions,
-};
+pub use positions::{FilePosition, FoundPath, NewPosition, file_positions, set_file_positions};
 
 use std::fmt;
 use std::io;

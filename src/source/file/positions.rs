@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::checkpoints::{FileCheckpoint, GENERATION_KEY};
-use super::compression::{FileCompression, TextSource};
+use super::compression::FileCompression;
 use super::identity::FileId;
 use super::scanner::GlobScanner;
 use crate::config::source::FileSourceConfig;
@@ -124,16 +122,6 @@ fn find(path: &Path, id: FileId) -> Option<FoundPath> {
     let compression = FileCompression::of(&file, path).ok().flatten();
     let is_packed = compression.is_some_and(|compression| compression != FileCompression::Plain);
     Some(FoundPath { size: metadata.len(), is_packed })
-}
-
-/// Reads the text of a file, unpacked if it is compressed.
-///
-/// # Errors
-/// Where it cannot be opened.
-pub fn open_text(path: &Path) -> io::Result<impl Read + use<>> {
-    let file = File::open(path)?;
-    let compression = FileCompression::of(&file, path)?.unwrap_or(FileCompression::Plain);
-    Ok(TextSource { file: Arc::new(file), compression }.reader())
 }
 
 /// Makes the next run read files from other positions. `None` stands for a file that is forgotten:
