@@ -24,6 +24,9 @@ const PIPELINE: &str = include_str!("../../examples/quickstart.toml");
 const RECORDS: &str = include_str!("../../examples/quickstart.ndjson");
 const API_KEY: &str = "emulator";
 
+/// A person who is in the account before the run, because of a form: without an id.
+const SUBSCRIBER: &str = r#"{"email": "Bo.Baker@Example.com", "first_name": "Bo"}"#;
+
 /// Run a local demo.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -76,9 +79,11 @@ impl DemoCommand {
         let emulator = start(config).await.map_err(|error| error.to_string())?;
         eprint(&format!("the User.com emulator listens on {}\n", emulator.base_url()));
         let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
+        let body = reqwest::Body::from(SUBSCRIBER);
+        let subscriber = request(&emulator, reqwest::Method::POST, "users/", Some(body)).await?;
         let summary = run_quickstart(&emulator, &records, style).await?;
         drop(records);
-        let landed = landed(&emulator).await?;
+        let landed = landed(&emulator, &subscriber["id"]).await?;
         let exit = print(&format!("{summary}\n{landed}"));
         if exit != Exit::Done {
             return Ok(exit);
@@ -123,24 +128,40 @@ async fn run_quickstart(
     summary
 }
 
-/// What User.com has now, read through its API.
-async fn landed(emulator: &Emulator) -> Result<String, String> {
-    let get = async |path: &str| -> Result<Value, String> {
-        let request = reqwest::Client::new()
-            .get(format!("{}{path}", emulator.base_url()))
-            .header("Authorization", format!("Token {API_KEY}"))
-            .header("Accept", "*/*; version=2");
-        let reply = request.send().await.and_then(reqwest::Response::error_for_status);
-        let reply = reply.map_err(|error| error.to_string())?;
-        reply.json().await.map_err(|error| error.to_string())
-    };
+/// One request to the emulator; returns the body of the answer.
+async fn request(
+    emulator: &Emulator,
+    method: reqwest::Method,
+    path: &str,
+    body: Option<reqwest::Body>,
+) -> Result<Value, String> {
+    let mut request = reqwest::Client::new()
+        .request(method, format!("{}{path}", emulator.base_url()))
+        .header("Authorization", format!("Token {API_KEY}"))
+        .header("Accept", "*/*; version=2")
+        .header("Content-Type", "application/json");
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    let reply = request.send().await.and_then(reqwest::Response::error_for_status);
+    let reply = reply.map_err(|error| error.to_string())?;
+    reply.json().await.map_err(|error| error.to_string())
+}
+
+/// What User.com has now, read through its API. `subscriber` is the number of the person who was
+/// there before.
+async fn landed(emulator: &Emulator, subscriber: &Value) -> Result<String, String> {
+    let get = async |path: &str| request(emulator, reqwest::Method::GET, path, None).await;
     let users = get("users/").await?;
     let companies = get("companies/").await?;
+    let subscriber = get(&format!("users/{subscriber}/")).await?;
+    let adopted = u32::from(!subscriber["custom_id"].is_null());
     let mut text = String::from("landed in User.com\n");
     let mut line = |name: &str, value: String| {
         text += &format!("  {name:<20}{value:>8}\n");
     };
     line("users", count(&users));
+    line("users adopted", adopted.to_string());
     line("companies", count(&companies));
     // The first member of a company by id: the order in which users were created differs between
     // runs.

@@ -147,6 +147,7 @@ enum Warning {
     Mismatch,
     DroppedField,
     Shortened,
+    AdoptionRefused,
 }
 
 /// How often the limit of new attributes is logged.
@@ -241,6 +242,29 @@ impl usercom::ExecutorObserver for DestinationProbe {
              `users.match_conflict` decides what happens; merge the records in User.com where they \
              are one person"
         );
+    }
+
+    fn search_unanswered(&self, key: &'static str, why: &str) {
+        tracing::error!(
+            sink = self.sink,
+            key,
+            why,
+            "User.com does not answer searches by this key: a person who is in the account without an \
+             id of yours is not found, and gets a second record. A search is tried again every 10 \
+             minutes. Allow GET users/search/ for the API key; or take the key out of `users.match_by` \
+             (`match_by = []` for none), and no search is made"
+        );
+    }
+
+    fn adoption_refused(&self, user: &str, status: u16) {
+        if self.first_of(Warning::AdoptionRefused, "") {
+            tracing::error!(
+                sink = self.sink, user = %shown(user), status,
+                "User.com does not let a record that was found for a user have the user's id: the user \
+                 gets a separate record. Allow PUT users/<number>/ for the API key; or set \
+                 `users.match_by = []`, and no search is made. Further cases are not logged"
+            );
+        }
     }
 
     fn saved(&self, by: &'static str) {

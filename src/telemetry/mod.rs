@@ -34,7 +34,7 @@ pub use status::{
     PartitionLag, RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, State,
     Status, UnmatchedStatus, status_schema_text,
 };
-pub(crate) use status_text::{bytes as size_words, seconds as length_words};
+pub(crate) use status_text::{bytes as size_words, files as files_words, seconds as length_words};
 pub use status_text::{log_line, status_text};
 pub use summary::SinkSummary;
 pub use tap::{Tap, TappedRecord};

@@ -37,8 +37,8 @@ fn source_lines(source: &SourceStatus) -> Vec<String> {
     ];
     let lag = &source.lag;
     if let (Some(behind), Some(total)) = (lag.bytes_behind, lag.bytes_total) {
-        let files = lag.files.map_or_else(String::new, |n| format!(" in {n} files"));
-        lines.push(row("behind", format!("{} of {}{files}", bytes(behind), bytes(total))));
+        let found = lag.files.map_or_else(String::new, |n| format!(" in {}", files(n)));
+        lines.push(row("behind", format!("{} of {}{found}", bytes(behind), bytes(total))));
     }
     if let Some(behind) = lag.records_behind {
         lines.push(row("behind", format!("{behind} records")));
@@ -90,7 +90,7 @@ fn sink_lines(sink: &SinkStatus) -> Vec<String> {
         lines.push(row(
             "latency",
             format!(
-                "{} ms (half), {} ms (95 of 100)",
+                "{} ms (median), {} ms (95th percentile)",
                 decimal(latency.p50_ms),
                 decimal(latency.p95_ms)
             ),
@@ -216,6 +216,11 @@ pub(crate) fn bytes(n: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", of(1_000_000)),
         _ => format!("{:.2} GB", of(1_000_000_000)),
     }
+}
+
+/// A number of files for people.
+pub(crate) fn files(n: u64) -> String {
+    if n == 1 { "1 file".to_owned() } else { format!("{n} files") }
 }
 
 /// A text without control characters: names of rules and topics are not ours.

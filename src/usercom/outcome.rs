@@ -119,6 +119,10 @@ pub trait ExecutorObserver: Send + Sync {
     /// A person was found in the account under another external id, or more than once; called once
     /// per user.
     fn match_conflict(&self, _user: &str, _why: &str, _then: &'static str) {}
+    /// A search for a person got no answer about the key. `why` is what was received instead.
+    fn search_unanswered(&self, _key: &'static str, _why: &str) {}
+    /// A record was found for a user, and User.com did not let it have the user's id.
+    fn adoption_refused(&self, _user: &str, _status: u16) {}
     /// A possibly sent event or page view was found in the history and not sent again.
     fn duplicate_avoided(&self) {}
 }

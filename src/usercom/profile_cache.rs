@@ -33,6 +33,9 @@ pub(super) struct UserRow {
     /// The record has another external id than the user, or none: only its remote id leads to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) by_number: Option<bool>,
+    /// Hash of the user key that no other record had when it was written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) own_key: Option<u64>,
     /// When this process gave the record its external id, in seconds.
     #[serde(skip)]
     pub(super) adopted_at: Option<i64>,
@@ -138,6 +141,8 @@ pub(super) struct ProfileCache {
     claims: Cache<u64, Arc<KeyClaim>>,
     /// Users with a conflict, and why.
     conflicts: Cache<Box<str>, Arc<str>>,
+    /// Hashes of user keys that no record has, by the user whom they are about to be written to.
+    free_keys: Cache<Box<str>, u64>,
     /// When attributes were created within the last hour, in seconds; the oldest first.
     creations: Mutex<VecDeque<i64>>,
     changed: Mutex<HashSet<String>>,
@@ -173,6 +178,7 @@ impl ProfileCache {
             adopted: Cache::new(capacity),
             claims: Cache::new(MAX_CLAIMS),
             conflicts: Cache::new(MAX_CONFLICTS),
+            free_keys: Cache::new(MAX_CLAIMS),
             creations: Mutex::default(),
             changed: Mutex::default(),
             capacity,
@@ -187,7 +193,11 @@ impl ProfileCache {
     /// Changes the entry of a user; creates it if it is missing.
     pub(super) fn know_user(&self, own_id: &str, change: impl FnOnce(&mut UserRow)) {
         let mut row = self.users.get(own_id).unwrap_or_default();
-        change(Arc::make_mut(&mut row));
+        let changed = Arc::make_mut(&mut row);
+        change(changed);
+        if let Some((_, key)) = self.free_keys.remove(own_id) {
+            changed.own_key = Some(key);
+        }
         self.users.insert(own_id.into(), row);
         self.merged.remove(own_id);
         self.note(USER, own_id);
@@ -316,6 +326,21 @@ impl ProfileCache {
         first
     }
 
+    /// Notes the user key, by its hash, that may be written to a user who is about to be written for
+    /// the first time.
+    pub(super) fn set_free_key(&self, own_id: &str, key: Option<u64>) {
+        match key {
+            Some(key) => self.free_keys.insert(own_id.into(), key),
+            None => drop(self.free_keys.remove(own_id)),
+        }
+    }
+
+    /// Whether a user key, by its hash, is the user's own or one that no record has.
+    pub(super) fn is_own_key(&self, own_id: &str, key: u64) -> bool {
+        let of_row = || self.users.peek(own_id)?.own_key;
+        self.free_keys.peek(own_id).or_else(of_row) == Some(key)
+    }
+
     fn note(&self, kind: &str, id: &str) {
         let mut changed = self.changed();
         changed.insert(format!("{kind}{id}"));
@@ -352,6 +377,10 @@ impl ProfileCache {
         for (key, json) in rows {
             if let Some(id) = key.strip_prefix(USER) {
                 if let Ok(row) = serde_json::from_str::<UserRow>(&json) {
+                    // A search may not show yet that the record has this external id.
+                    if let Some(number) = row.id.filter(|_| row.only_number().is_none()) {
+                        self.note_adopted(number, id);
+                    }
                     self.users.insert(id.into(), Arc::new(row));
                 }
             } else if key == CREATIONS {

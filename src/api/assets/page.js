@@ -235,6 +235,7 @@ function startPlayground() {
     sink: sink.value || wanted,
   });
   function showSinks(names, chosen) {
+    $('play-sinks').hidden = names.length < 2;
     if (!names.length) return;
     const shown = [...sink.options].map((option) => option.value);
     if (shown.join('\n') === names.join('\n')) return;

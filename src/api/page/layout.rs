@@ -133,3 +133,35 @@ pub(super) fn login(to: &str, wrong: Option<&str>) -> Markup {
         }
     }
 }
+
+/// A sentence with its names, which stand between backticks, set as code.
+pub(super) fn marked(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    // A backtick without its partner is part of the text.
+    let is_paired = parts.len() % 2 == 1;
+    html! {
+        @if is_paired {
+            @for (n, part) in parts.iter().enumerate() {
+                @if n % 2 == 1 { code { (part) } } @else { (part) }
+            }
+        } @else { (text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_between_backticks_become_code_and_stay_escaped() {
+        // Guarantees the marks, that a lone backtick is shown, and that no text becomes an element.
+        for (text, shown) in [
+            ("in rule `a<b`, field `c`", "in rule <code>a&lt;b</code>, field <code>c</code>"),
+            ("a ` b", "a ` b"),
+            ("`</code><script>`", "<code>&lt;/code&gt;&lt;script&gt;</code>"),
+            ("", ""),
+        ] {
+            assert_eq!(marked(text).into_string(), shown);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::layout::marked;
 use super::plot::whole;
 use crate::api::Service;
 use crate::api::dead_letters::{ApiError, LetterQuery};
@@ -151,8 +152,17 @@ fn list_row(row: &DeadLetterRow) -> Markup {
             td data-label="Reason" { code { (row.reason) } }
             td data-label="Rule" { (row.rule.as_deref().unwrap_or("\u{2013}")) @if let Some(field) = &row.field { " " code { (field) } } }
             td data-label="From" { (row.place.as_deref().unwrap_or("\u{2013}")) }
-            td.wide { (row.detail) @if row.replays > 0 { span.note { "replayed " (row.replays) " times" } } }
+            td.wide { (marked(&row.detail)) @if row.replays > 0 { span.note { "replayed " (times(u64::from(row.replays))) } } }
         }
+    }
+}
+
+/// How often something was done.
+fn times(n: u64) -> String {
+    match n {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
     }
 }
 
@@ -199,7 +209,7 @@ pub(super) fn one(stored: &StoredDeadLetter) -> Markup {
     html! {
         p { a href="/dead-letters" { "\u{2190} All dead letters" } }
         h1 { "Dead letter #" (id) }
-        p.lead { (letter.detail) }
+        p.lead { (marked(&letter.detail)) }
         form #letters data-id=(id) data-matching="1" {
             div.actions {
                 button.primary type="button" data-action="replay-one" { "Replay" }
@@ -218,7 +228,7 @@ pub(super) fn one(stored: &StoredDeadLetter) -> Markup {
                 (fact("Time (UTC)", Some(&letter.at.strftime("%Y-%m-%d %H:%M:%S").to_string())))
                 (fact("Status of the last response", letter.status.map(|s| s.to_string()).as_deref()))
                 (fact("Requests made", Some(&letter.attempts.to_string())))
-                (fact("Replayed", Some(&format!("{} times", stored.replays))))
+                (fact("Replayed", Some(&times(u64::from(stored.replays)))))
                 (fact("Transport id", letter.transport_id.as_deref()))
             }
         }

@@ -9,7 +9,7 @@ const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 120.0;
 
 /// The shortest time that is shown, in seconds, and the steps to the longest.
-const SPANS: &[f64] = &[300.0, 900.0, 1_800.0, 3_600.0];
+const SPANS: &[f64] = &[120.0, 300.0, 900.0, 1_800.0, 3_600.0];
 
 /// One line of a plot.
 pub(super) struct Series {
@@ -247,7 +247,7 @@ mod tests {
             now,
         };
         let drawn = plot.draw().into_string();
-        assert!(drawn.contains("M466.7 24.0M483.3 72.0L500.0 72.0"), "{drawn}");
-        assert!(drawn.contains("M500.0 72.0L600.0 120.0"), "{drawn}");
+        assert!(drawn.contains("M333.3 24.0M366.7 72.0L400.0 72.0"), "{drawn}");
+        assert!(drawn.contains("M400.0 72.0L600.0 120.0"), "{drawn}");
     }
 }

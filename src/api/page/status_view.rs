@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
+use super::layout::marked;
 use super::plot::{Plot, Series, number, whole};
 use crate::api::Service;
 use crate::telemetry::{
-    ErrorStatus, Point, SinkStatus, SourceStatus, State, Status, length_words, size_words,
+    ErrorStatus, Point, SinkStatus, SourceStatus, State, Status, files_words, length_words,
+    size_words,
 };
 
 /// The view, with the place whose content is sent again.
@@ -46,7 +48,7 @@ fn head(status: &Status) -> Markup {
         section.hero aria-label="Pipeline" {
             div.line {
                 (pill(status.state))
-                p.reason { (status.reason) }
+                p.reason { (marked(&status.reason)) }
             }
             p.facts {
                 "Up " (length_words(status.time.duration_since(status.started).as_secs_f64()))
@@ -55,7 +57,7 @@ fn head(status: &Status) -> Markup {
                 " \u{b7} " time { (clock(status.time)) } " UTC"
             }
             @if !status.ready {
-                ul.notready { @for reason in &status.not_ready { li { (reason) } } }
+                ul.notready { @for reason in &status.not_ready { li { (marked(reason)) } } }
             }
         }
     }
@@ -68,7 +70,7 @@ fn sink_section(sink: &SinkStatus, points: &[Point], now: Timestamp) -> Markup {
             header.line {
                 h2 id=(id) { "Sink " code { (sink.name) } }
                 (pill(sink.state))
-                p.reason { (sink.reason) }
+                p.reason { (marked(&sink.reason)) }
             }
             (tiles(sink))
             div.plots {
@@ -118,7 +120,7 @@ fn tiles(sink: &SinkStatus) -> Markup {
     let (latency, slow) = match &sink.latency {
         Some(latency) => (
             format!("{} ms", number(latency.p50_ms)),
-            format!("95 of 100: {} ms", number(latency.p95_ms)),
+            format!("95th percentile {} ms", number(latency.p95_ms)),
         ),
         None => ("\u{2013}".to_owned(), String::new()),
     };
@@ -168,8 +170,8 @@ fn plots(sink: &SinkStatus, points: &[Point], now: Timestamp) -> [Plot; 4] {
         Plot {
             title: "Response time",
             series: vec![
-                series("half", " ms", |p| p.p50_ms),
-                series("95 of 100", " ms", |p| p.p95_ms),
+                series("median", " ms", |p| p.p50_ms),
+                series("95th percentile", " ms", |p| p.p95_ms),
             ],
             forecast: None,
             now,
@@ -278,7 +280,7 @@ fn unmatched_table(sink: &SinkStatus) -> Markup {
             @if unmatched.total == 0 {
                 p.empty { "None. Every record matched a rule." }
             } @else {
-                p {
+                p.empty {
                     (whole(unmatched.total)) " in all"
                     @if unmatched.examined < unmatched.total {
                         ", of which " (whole(unmatched.examined)) " were compared with the rules"
@@ -318,7 +320,10 @@ fn errors_table(errors: &[ErrorStatus]) -> Markup {
                             td.n data-label="Times" { (whole(error.count)) }
                             td data-label="First" { time { (moment(error.first)) } }
                             td data-label="Last" { time { (moment(error.last)) } }
-                            td.wide { (error.detail) @if !error.advice.is_empty() { span.advice { (error.advice) } } }
+                            td.wide {
+                                (marked(&error.detail))
+                                @if !error.advice.is_empty() { span.advice { (marked(&error.advice)) } }
+                            }
                         }
                     } }
                 }
@@ -341,7 +346,7 @@ fn sources_section(status: &Status) -> Markup {
                     tr {
                         th scope="row" { code { (source.name) } }
                         td data-label="Type" { (source.kind) }
-                        td.wide data-label="State" { (pill(source.state)) " " span.reason { (source.reason) } }
+                        td.wide data-label="State" { (pill(source.state)) " " span.reason { (marked(&source.reason)) } }
                         td.n data-label="Records" { (whole(source.records)) }
                         td.n data-label="a second" { (number(source.records_per_sec)) }
                         td data-label="Behind" { (behind(source)) }
@@ -354,7 +359,7 @@ fn sources_section(status: &Status) -> Markup {
 
 fn behind(source: &SourceStatus) -> Markup {
     let lag = &source.lag;
-    let files = lag.files.map_or_else(String::new, |n| format!(" in {} files", whole(n)));
+    let files = lag.files.map_or_else(String::new, |n| format!(" in {}", files_words(n)));
     html! {
         @if let (Some(bytes), Some(total)) = (lag.bytes_behind, lag.bytes_total) {
             (size_words(bytes)) " of " (size_words(total)) (files)
@@ -368,7 +373,7 @@ fn behind(source: &SourceStatus) -> Markup {
                 }
             }
         } @else if let Some(open) = lag.requests_in_flight {
-            (whole(open)) " requests in flight"
+            (whole(open)) @if open == 1 { " request in flight" } @else { " requests in flight" }
         } @else { "\u{2013}" }
     }
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::layout::marked;
 use super::letters::shown;
 use crate::api::playground::{PlaygroundReport, PlaygroundText, TriedRecord, TriedRequest};
 
@@ -59,17 +60,22 @@ pub(super) fn playground_view(
                     label for="records" { "Records, as the source reads them" }
                     textarea #records spellcheck="false" autocomplete="off" autocapitalize="off" rows="18" { "\n" (records) }
                 }
-                @for (n, file) in files.iter().enumerate() {
-                    div hidden[n != edited] {
-                        label for={ "file-" (n) } { "Pipeline file " code { (file.name) } }
-                        textarea.file id={ "file-" (n) } data-name=(file.name) spellcheck="false"
-                            autocomplete="off" autocapitalize="off" rows="18" { "\n" (file.text) }
+                div {
+                    @for (n, file) in files.iter().enumerate() {
+                        @if n == edited { (file_editor(n, file)) }
+                    }
+                    @for (n, file) in files.iter().enumerate() {
+                        @if n != edited {
+                            details { summary { "Pipeline file " code { (file.name) } } (file_editor(n, file)) }
+                        }
                     }
                 }
             }
             div.actions {
-                label for="play-sink" { "Sink" }
-                select #play-sink {}
+                span #play-sinks hidden {
+                    label for="play-sink" { "Sink" } " "
+                    select #play-sink {}
+                }
                 button #copy-tests type="button" disabled { "Copy as [[tests]]" }
                 span #play-state role="status" aria-live="polite" {}
             }
@@ -79,6 +85,15 @@ pub(super) fn playground_view(
             summary { "As [[tests]]" }
             pre #tests-text tabindex="0" aria-label="As tests" {}
         }
+    }
+}
+
+fn file_editor(n: usize, file: &PlaygroundText) -> Markup {
+    let id = format!("file-{n}");
+    html! {
+        label for=(id) { "Pipeline file " code { (file.name) } }
+        textarea.file id=(id) data-name=(file.name) spellcheck="false"
+            autocomplete="off" autocapitalize="off" rows="18" { "\n" (file.text) }
     }
 }
 
@@ -106,7 +121,7 @@ pub(in crate::api) fn playground_result(report: &PlaygroundReport) -> Markup {
 fn columns(tried: &TriedRecord) -> Markup {
     html! {
         @for error in &tried.errors {
-            p.error { strong { "Dead letter: " } (error) }
+            p.error { strong { "Dead letter: " } (marked(error)) }
         }
         @if tried.errors.is_empty() && tried.calls.is_empty() {
             p.warning { strong { "Unmatched: " } "no rule wants it." }
@@ -120,7 +135,7 @@ fn columns(tried: &TriedRecord) -> Markup {
                     ul.rules { @for rule in &tried.rules {
                         li.fired[rule.fired] {
                             span.mark { @if rule.fired { "fired" } @else { "not" } }
-                            b { (rule.name) } " " span.note { (rule.why) }
+                            b { (rule.name) } " " span.note { (marked(&rule.why)) }
                         }
                     } }
                 }
@@ -136,7 +151,7 @@ fn columns(tried: &TriedRecord) -> Markup {
                 h3 { "Requests" }
                 @if tried.requests.is_empty() { p.empty { "None." } }
                 @for request in &tried.requests { (request_view(request)) }
-                @for note in &tried.notes { p.note { (note) } }
+                @for note in &tried.notes { p.note { (marked(note)) } }
             }
         }
     }

@@ -22,6 +22,29 @@ pub(super) fn looks_secret(word: &str) -> bool {
         && (digits > 0 || count(char::is_ascii_uppercase) > 1 || word.len() >= 16)
 }
 
+/// Whether a word is the target of a field, `traits.company_name` or `properties.orderTotal`, with
+/// steps that are names: words of letters, with at most two digits at the end.
+fn is_target(word: &str) -> bool {
+    let mut steps = word.split('.');
+    let starts = steps.next().is_some_and(|step| matches!(step, "traits" | "properties"));
+    starts && steps.clone().next().is_some() && steps.all(is_name)
+}
+
+/// Whether a text is a name in `snake_case` or `camelCase`. Letters that were drawn by chance are
+/// not: a capital begins a part of at least three letters.
+fn is_name(text: &str) -> bool {
+    let letters = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    let begins_part = |(at, c): (usize, char)| (at == 0 || c.is_ascii_uppercase()).then_some(at);
+    letters.len() + 2 >= text.len()
+        && letters.trim_end_matches('_').split('_').all(|part| {
+            let starts: Vec<_> = part.char_indices().filter_map(begins_part).collect();
+            let ends = starts.iter().skip(1).copied().chain([part.len()]);
+            !part.is_empty()
+                && part.chars().all(|c| c.is_ascii_alphabetic())
+                && (starts.len() == 1 || starts.iter().zip(ends).all(|(from, to)| to - from >= 3))
+        })
+}
+
 /// The words of a text that look like credentials, by place.
 pub(super) fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_border = |c: char| c.is_whitespace() || "\"'`=,:;[]{}()<>/@#&*|\0".contains(c);
@@ -40,7 +63,7 @@ pub(super) fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
                 word.starts_with(['.', '%', '^', '$'])
                     && steps.into_iter().any(|step| looks_secret(step) && !is_known(step))
             };
-            ((looks_secret(word) && !is_known(word)) || in_path())
+            ((looks_secret(word) && !is_known(word) && !is_target(word)) || in_path())
                 .then(|| start..start + word.len())
         })
 }
@@ -129,4 +152,34 @@ pub(super) fn without_references(word: &str) -> Cow<'_, str> {
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_with_names_are_no_secrets_but_targets_with_tokens_are() {
+        // A mapping whose targets were redacted could not be tried in the playground; a token that
+        // stands in the place of a name is redacted all the same.
+        for name in [
+            "properties.total",
+            "properties.order_total_amount",
+            "traits.subscriptionPlanName",
+            "traits.address_line_2",
+            "traits.billing.companyIdentifier",
+        ] {
+            assert_eq!(secret_words(name).count(), 0, "{name}");
+        }
+        for secret in [
+            "traits.sk_live_51H8x",
+            "properties.QmFzZTY0VG9rZW4",
+            "traits.aB3dE6gH9",
+            "traits.xKcdQweRtyUiopAsdf",
+            "properties.deadbeef00112233",
+            "other.order_total_amount",
+        ] {
+            assert_eq!(secret_words(secret).count(), 1, "{secret}");
+        }
+    }
 }

@@ -96,31 +96,71 @@ pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
     own_id_in(&json(reply))
 }
 
-/// Parses the users that a search found: a list, a page or one user. An entry with another key is
-/// dropped: the search may be less strict than a comparison.
+/// A user that a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) struct SearchHit {
+    /// User.com's number of the user.
+    pub(in crate::usercom) number: u64,
+    /// Its external id.
+    pub(in crate::usercom) own_id: OwnId,
+    /// Whether it has the key that was searched for; `None` where the answer does not show it.
+    pub(in crate::usercom) has_key: Option<bool>,
+}
+
+/// What came in place of an answer about the key that was searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum NoSearchAnswer {
+    /// A body that is not JSON: it may be damaged, or not the API's.
+    Unreadable(u16),
+    /// A status that speaks of the route.
+    Refused(u16),
+}
+
+/// Reads the users a search found: a list, a page or one user. An entry that shows another key is
+/// left out: a search may be less strict than a comparison, or ignore its parameter.
 pub(in crate::usercom) fn searched(
     reply: &ApiReply,
     kind: KeyKind,
     key: &str,
-) -> Vec<(u64, OwnId)> {
+) -> Result<Vec<SearchHit>, NoSearchAnswer> {
     let body = json(reply);
+    let is_json = !body.is_null() || reply.body.trim_ascii() == b"null";
+    match reply.status {
+        200..300 if is_json => {}
+        // A key of a form that User.com does not take, or one that no user has.
+        400 | 422 => return Ok(Vec::new()),
+        404 if is_json || reply.body.trim_ascii().is_empty() => return Ok(Vec::new()),
+        status @ (200..300 | 404) => return Err(NoSearchAnswer::Unreadable(status)),
+        status => return Err(NoSearchAnswer::Refused(status)),
+    }
     let users = match number(&body["id"]) {
         Some(_) => vec![body],
         None => page(reply, "users/search/").results,
     };
+    let hits = users.iter().filter_map(|user| hit(user, kind, key));
+    Ok(hits.filter(|hit| hit.has_key != Some(false)).collect())
+}
+
+/// Reads whether the user that an answer shows has a key.
+pub(in crate::usercom) fn shown(reply: &ApiReply, kind: KeyKind, key: &str) -> Option<SearchHit> {
+    hit(&json(reply), kind, key).filter(|_| reply.is_success())
+}
+
+fn hit(user: &Value, kind: KeyKind, key: &str) -> Option<SearchHit> {
     let names: &[&str] = match kind {
         KeyKind::UserKey => &["user_key", "key"],
         KeyKind::Email => &["email"],
         KeyKind::Phone => &["phone_number", "phone"],
     };
-    let is_it = |user: &&Value| {
-        let shown = names.iter().find_map(|name| user.get(name));
-        shown.is_none_or(|shown| {
-            shown.as_str().and_then(|shown| normalized(kind, shown)).as_deref() == Some(key)
-        })
+    let shown = names.iter().find_map(|name| user.get(name));
+    let is_key = |shown: &Value| match shown {
+        Value::String(shown) => normalized(kind, shown).as_deref() == Some(key),
+        // A telephone number that was read as one.
+        Value::Number(shown) => normalized(kind, &shown.to_string()).as_deref() == Some(key),
+        _ => false,
     };
-    let read = |user: &Value| Some((number(&user["id"])?, own_id_in(user)));
-    users.iter().filter(is_it).filter_map(read).collect()
+    let has_key = shown.map(is_key);
+    Some(SearchHit { number: number(&user["id"])?, own_id: own_id_in(user), has_key })
 }
 
 /// The content of an upsert's response.

@@ -9,15 +9,14 @@
 use jiff::Timestamp;
 
 use super::OpExecutor;
+use super::adoption::Adoption;
+use super::person_search::{Lookup, UserKeyOwner};
 use super::users::{UserState, renumber};
 use crate::clock;
-use crate::config::sink::{MatchBy, MatchConflict};
+use crate::config::sink::MatchConflict;
 use crate::deliver::Attempts;
 use crate::schedule::{KeyKind, PackedFields, UserKeys};
-use crate::usercom::attributes::AttributeOwner;
-use crate::usercom::endpoint;
-use crate::usercom::endpoint::users::{self as wire, OwnId};
-use crate::usercom::identity::{Candidate, Decision, Findings};
+use crate::usercom::identity::Decision;
 use crate::usercom::keyed_mutex::KeyedMutexGuard;
 use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
@@ -48,8 +47,10 @@ impl<'o> OpUser<'o> {
 enum Person {
     /// A new person, or one who gets a separate record because of a conflict.
     New(Option<String>),
-    /// The external id is in the account.
+    /// The external id is in the account, in a record that none of the keys leads to.
     Known,
+    /// The record that was found has the external id.
+    Itself,
     /// This record has no external id yet.
     Adopt(u64),
     /// This record has another external id, and is used nevertheless.
@@ -76,15 +77,6 @@ impl OpExecutor {
         }
     }
 
-    /// The kinds of keys that are looked up, in order.
-    fn kinds(&self) -> impl Iterator<Item = KeyKind> {
-        self.users.match_by.iter().map(|by| match by {
-            MatchBy::UserKey => KeyKind::UserKey,
-            MatchBy::Email => KeyKind::Email,
-            MatchBy::Phone => KeyKind::Phone,
-        })
-    }
-
     /// Writes an unknown user to the record that the person has.
     pub(super) async fn identify_person(
         &self,
@@ -95,26 +87,27 @@ impl OpExecutor {
     ) -> Result<OpSuccess, ExecuteError> {
         let user = subject.id;
         let _turns = self.key_turns(subject).await;
+        let mut conflict = None;
         for _ in 0..MAX_LOOKS {
-            let person = self.person(subject, attempts).await?;
-            if let Person::Adopt(number) = person {
-                match self.adopt(subject, number, fields, attempts).await? {
-                    true => return Ok(OpSuccess::Sent),
-                    false => continue,
+            match self.person(subject, fields, attempts).await? {
+                Person::Adopt(number) => {
+                    match self.adopt(subject, number, fields, attempts).await? {
+                        Adoption::Done => return Ok(OpSuccess::Sent),
+                        Adoption::Outdated => continue,
+                        Adoption::Refused(status) => self.probe.adoption_refused(user, status),
+                    }
                 }
+                Person::New(why) => conflict = why,
+                Person::Known | Person::Itself | Person::Use => {}
             }
-            let created = self.upsert(user, fields, now, attempts).await?;
-            self.learn(created);
-            self.claim(subject, fields, now);
-            if let Person::New(Some(why)) = person
-                && created != Some(false)
-            {
-                self.tell_conflict(user, &why);
-            }
-            return Ok(OpSuccess::Sent);
+            break;
         }
         let created = self.upsert(user, fields, now, attempts).await?;
         self.learn(created);
+        self.claim(subject, fields, now);
+        if let Some(why) = conflict.filter(|_| created != Some(false)) {
+            self.report_conflict(user, &why);
+        }
         Ok(OpSuccess::Sent)
     }
 
@@ -131,23 +124,27 @@ impl OpExecutor {
         let _turns = self.key_turns(subject).await;
         let nothing = PackedFields::default();
         for _ in 0..MAX_LOOKS {
-            return Ok(match self.person(subject, attempts).await? {
+            return Ok(match self.person(subject, &nothing, attempts).await? {
                 Person::New(None) => None,
                 Person::New(Some(_)) if !self.users.create_missing => None,
                 Person::New(Some(why)) => {
                     let created = self.upsert(subject.id, &nothing, clock::now(), attempts).await?;
                     self.learn(created);
                     if created != Some(false) {
-                        self.tell_conflict(subject.id, &why);
+                        self.report_conflict(subject.id, &why);
                     }
                     Some(UserState::Created)
                 }
-                Person::Known | Person::Use => Some(UserState::Fetched),
+                Person::Known | Person::Itself | Person::Use => Some(UserState::Fetched),
                 Person::Adopt(number) => {
-                    if !self.adopt(subject, number, &nothing, attempts).await? {
-                        continue;
+                    match self.adopt(subject, number, &nothing, attempts).await? {
+                        Adoption::Done => Some(UserState::Created),
+                        Adoption::Outdated => continue,
+                        Adoption::Refused(status) => {
+                            self.probe.adoption_refused(subject.id, status);
+                            None
+                        }
                     }
-                    Some(UserState::Created)
                 }
             });
         }
@@ -172,17 +169,36 @@ impl OpExecutor {
     async fn person(
         &self,
         subject: OpUser<'_>,
+        fields: &PackedFields,
         attempts: &mut Attempts,
     ) -> Result<Person, ExecuteError> {
         let user = subject.id;
+        let Lookup { decision, by, user_key } = self.look_up(subject, attempts).await?;
+        let person = self.decide(user, decision, attempts).await?;
+        let is_found_record = matches!(person, Person::Adopt(_) | Person::Use | Person::Itself);
+        let may_write_key = match user_key {
+            UserKeyOwner::None => true,
+            UserKeyOwner::Record => is_found_record && by == Some(KeyKind::UserKey),
+            UserKeyOwner::Unknown => false,
+        };
+        self.judge_user_key(subject, fields, may_write_key);
+        Ok(person)
+    }
+
+    /// What a decision means under the setting for conflicts.
+    async fn decide(
+        &self,
+        user: &str,
+        decision: Decision,
+        attempts: &mut Attempts,
+    ) -> Result<Person, ExecuteError> {
         let policy = self.users.match_conflict;
-        let decision = self.look_up(subject, attempts).await?;
         let asked_before_writing = match &decision {
             Decision::Adopt(_) => true,
             Decision::Conflict { .. } => policy != MatchConflict::Create,
             Decision::NotFound | Decision::Itself(_) => false,
         };
-        if asked_before_writing && self.read_user(user, attempts).await?.is_some() {
+        if asked_before_writing && self.is_known_by_id(user, attempts).await? {
             self.new_users.observe(UnseenId::Known);
             return Ok(Person::Known);
         }
@@ -191,16 +207,16 @@ impl OpExecutor {
             (Decision::Itself(number), _) => {
                 self.memory.know_user(user, |row| renumber(row, Some(number)));
                 self.new_users.observe(UnseenId::Known);
-                Person::Known
+                Person::Itself
             }
             (Decision::Adopt(number), _) => Person::Adopt(number),
             (Decision::Conflict { why, .. }, MatchConflict::Create) => Person::New(Some(why)),
             (Decision::Conflict { why, .. }, MatchConflict::DeadLetter) => {
-                self.tell_conflict(user, &why);
+                self.report_conflict(user, &why);
                 return Err(conflict(&why));
             }
             (Decision::Conflict { number, why }, MatchConflict::Use) => {
-                self.tell_conflict(user, &why);
+                self.report_conflict(user, &why);
                 self.memory.know_user(user, |row| {
                     renumber(row, Some(number));
                     row.by_number = Some(true);
@@ -210,176 +226,10 @@ impl OpExecutor {
         })
     }
 
-    /// Looks up the records of a person, key by key.
-    async fn look_up(
-        &self,
-        subject: OpUser<'_>,
-        attempts: &mut Attempts,
-    ) -> Result<Decision, ExecuteError> {
-        let mut findings = Findings::default();
-        for kind in self.kinds() {
-            let Some(key) = subject.keys.get(kind) else {
-                continue;
-            };
-            let found = self.search(subject.id, kind, key, attempts).await?;
-            if let Some(decision) = findings.add(subject.id, kind, &found) {
-                return Ok(decision);
-            }
-        }
-        Ok(findings.end())
-    }
-
-    /// The records that have a key.
-    async fn search(
-        &self,
-        user: &str,
-        kind: KeyKind,
-        key: &str,
-        attempts: &mut Attempts,
-    ) -> Result<Vec<Candidate>, ExecuteError> {
-        let claim = self.memory.claim((kind, key), clock::now());
-        if let Some(claim) = claim.filter(|claim| *claim.own_id != *user) {
-            let own_id = Some(claim.own_id.to_string());
-            return Ok(vec![Candidate { number: claim.number, own_id }]);
-        }
-        let reply = self.send(&wire::search(kind, key), attempts).await?;
-        // User.com refuses the form of the key, so no record has it.
-        if matches!(reply.status, 400 | 404) {
-            return Ok(Vec::new());
-        }
-        if !reply.is_success() {
-            return Err(ExecuteError::refused("the search for the user", &reply));
-        }
-        let mut found = Vec::new();
-        for (number, own_id) in wire::searched(&reply, kind, key) {
-            let own_id = match own_id {
-                OwnId::Unsaid => self.own_id_of(number, attempts).await?,
-                said => said,
-            };
-            let own_id = match (own_id, self.memory.adopted(number)) {
-                (OwnId::Some(own_id), _) => Some(own_id),
-                // An earlier adoption by this user may not have been carried out.
-                (_, adopted) => adopted.filter(|id| **id != *user).map(|id| id.to_string()),
-            };
-            found.push(Candidate { number, own_id });
-        }
-        Ok(found)
-    }
-
-    /// The external id of a record, from the record itself.
-    async fn own_id_of(&self, number: u64, attempts: &mut Attempts) -> Result<OwnId, ExecuteError> {
-        let reply = self.send(&wire::by_number(number), attempts).await?;
-        match reply.is_success() {
-            true => Ok(wire::own_id(&reply)),
-            false => Err(ExecuteError::refused("to show the user", &reply)),
-        }
-    }
-
-    /// Gives a record the external id of a user, and writes to it. `false` if the record or the id
-    /// was taken meanwhile.
-    async fn adopt(
-        &self,
-        subject: OpUser<'_>,
-        number: u64,
-        fields: &PackedFields,
-        attempts: &mut Attempts,
-    ) -> Result<bool, ExecuteError> {
-        let user = subject.id;
-        let now = clock::now();
-        // Two users may find one record by two keys.
-        let _turn = self.key_turns.turn(hash(("record", number))).await;
-        if self.memory.adopted(number).is_some_and(|other| *other != *user) {
-            return Ok(false);
-        }
-        // Recorded before it is sent: a request whose response is lost may have been carried out.
-        self.memory.note_adopted(number, user);
-        let written = self
-            .write(AttributeOwner::User, fields, attempts, |entries| {
-                wire::update_number(number, Some(user), entries)
-            })
-            .await?;
-        if !written.reply.is_success() {
-            self.memory.forget_adopted(number);
-        }
-        match written.reply.status {
-            200..300 => {}
-            404 => return Ok(false),
-            400 | 409
-                if endpoint::segment(user).is_none()
-                    || self.read_user(user, attempts).await?.is_some() =>
-            {
-                return Ok(false);
-            }
-            _ => return Err(ExecuteError::refused("the user", &written.reply)),
-        }
-        let found = wire::found(&written.reply);
-        let by_number = wire::own_id(&written.reply) == OwnId::None;
-        self.memory.know_user(user, |row| {
-            renumber(row, Some(number));
-            row.key = found.key.as_deref().map(Box::from).or(row.key.take());
-            // An account that does not accept the id in this way still accepts all requests by
-            // remote id.
-            row.by_number = by_number.then_some(true);
-            row.adopted_at = Some(now.as_second());
-            row.written = Some(tokio::time::Instant::now());
-            row.fields.note(written.facts, now);
-        });
-        self.claim(subject, fields, now);
-        self.new_users.observe(UnseenId::Known);
-        self.probe.user_adopted(user);
-        Ok(true)
-    }
-
-    /// Writes to a record that only its remote id leads to. `false` if it was deleted: then the
-    /// user is unknown again.
-    pub(super) async fn update_number(
-        &self,
-        user: &str,
-        number: u64,
-        fields: &PackedFields,
-        now: Timestamp,
-        attempts: &mut Attempts,
-    ) -> Result<bool, ExecuteError> {
-        let written = self
-            .write(AttributeOwner::User, fields, attempts, |entries| {
-                wire::update_number(number, None, entries)
-            })
-            .await?;
-        if written.reply.status == 404 {
-            self.memory.forget_user(user);
-            return Ok(false);
-        }
-        if !written.reply.is_success() {
-            return Err(ExecuteError::refused("the user", &written.reply));
-        }
-        let found = wire::found(&written.reply);
-        self.memory.know_user(user, |row| {
-            row.key = found.key.as_deref().map(Box::from).or(row.key.take());
-            row.fields.note(written.facts, now);
-        });
-        Ok(true)
-    }
-
-    /// Records that the record of a user has the keys that were written: a search may not show it
-    /// yet.
-    fn claim(&self, subject: OpUser<'_>, fields: &PackedFields, now: Timestamp) {
-        let Some(row) = self.memory.user(subject.id) else {
-            return;
-        };
-        let Some(number) = row.id.filter(|_| row.only_number().is_none()) else {
-            return;
-        };
-        for (kind, field) in [(KeyKind::Email, "email"), (KeyKind::Phone, "phone_number")] {
-            if let Some(key) = subject.keys.get(kind).filter(|_| fields.get(field).is_some()) {
-                self.memory.note_claim((kind, key), subject.id, number, now);
-            }
-        }
-    }
-
-    fn tell_conflict(&self, user: &str, why: &str) {
+    fn report_conflict(&self, user: &str, why: &str) {
         if self.memory.note_conflict(user, why) {
             let then = match self.users.match_conflict {
-                MatchConflict::Create => "the user has a record of its own",
+                MatchConflict::Create => "the user gets a separate record",
                 MatchConflict::DeadLetter => "its records go to the dead letters",
                 MatchConflict::Use => "everything is written to that record",
             };

@@ -5,6 +5,7 @@
 //! The caller ensures that the ops of one user come one at a time; ops on companies, which many
 //! users share, are serialised here.
 
+mod adoption;
 mod body;
 mod companies;
 mod events_and_views;
@@ -12,6 +13,7 @@ mod history;
 mod history_snapshots;
 mod history_zone;
 mod matching;
+mod person_search;
 mod refused_properties;
 mod resolve;
 mod throttled;
@@ -30,6 +32,7 @@ use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
+use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
@@ -78,6 +81,8 @@ pub struct OpExecutor {
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
     key_turns: KeyedLocks<u64>,
+    /// Whether User.com answers searches for a person.
+    searches: SearchAvailability,
 }
 
 impl OpExecutor {
@@ -101,6 +106,7 @@ impl OpExecutor {
             logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
+            searches: SearchAvailability::default(),
             transport,
             users,
             delivery,

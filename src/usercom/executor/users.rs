@@ -60,6 +60,7 @@ impl OpExecutor {
         if unseen && self.is_to_be_looked_for(subject)? {
             return Box::pin(self.identify_person(subject, fields, now, attempts)).await;
         }
+        self.report_foreign_key(user, fields);
         let created = self.upsert(user, fields, now, attempts).await?;
         if unseen {
             self.learn(created);
@@ -84,7 +85,7 @@ impl OpExecutor {
         let Written { reply, facts } = loop {
             let written = self
                 .write(AttributeOwner::User, fields, attempts, |entries| {
-                    wire::upsert(user, entries)
+                    wire::upsert(user, &self.without_foreign_key(user, entries))
                 })
                 .await?;
             // Concurrent writes of one user may conflict inside User.com: a later one finds the

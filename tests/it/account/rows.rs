@@ -113,6 +113,7 @@ pub(super) fn all() -> Vec<Row> {
         companies(),
         visibility(),
         closed(),
+        searches(),
         strangers(),
         throttles(),
         histories(),
@@ -371,6 +372,25 @@ fn closed() -> Vec<Row> {
         forbidden("events are forbidden for good", Route::Event, When::Always)
             .with("delivery = { route_closed_secs = 2 }")
             .dead(&["route_closed", "rejected"]),
+    ]
+}
+
+/// Searches for a person that are not answered: each user is created, and the cure is named.
+fn searches() -> Vec<Row> {
+    let search = |name, answer: MakeAnswer| {
+        let behaviour = usual().on(&[Route::UserSearch], When::Always, Effect::NotApplied, answer);
+        row(name, behaviour)
+            .with("users = { match_by = [\"email\"] }")
+            .says(&["does not answer searches by this key", "match_by = []"])
+    };
+    vec![
+        search("searches are answered 405", Box::new(status(405))),
+        search("searches are answered 501", Box::new(status(501))),
+        search("searches are answered 403", Box::new(status(403))),
+        search("searches are answered 404 as text", Box::new(plain(404, "no such page"))),
+        search("searches are answered 200 as text", Box::new(plain(200, "OK"))),
+        search("searches are answered by a web page", Box::new(web_page(404))),
+        search("searches are always answered 500", Box::new(status(500))),
     ]
 }
 

@@ -145,6 +145,17 @@ impl Browser {
 
     pub(super) async fn goto(&self, url: &str) {
         self.client.goto(url).await.unwrap();
+        // chromedriver returns at times before styles and scripts are there.
+        self.until("document.readyState === 'complete'").await;
+    }
+
+    /// Shows pages in light or dark, in a window of this width.
+    pub(super) async fn look(&self, scheme: &str, width: u32) {
+        let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": feature })).await;
+        let size =
+            json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
     /// Runs the body of a function in the page.

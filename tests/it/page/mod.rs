@@ -3,10 +3,13 @@
 
 mod api;
 mod browser;
+mod cost;
 mod dead_letters;
 mod keyboard;
 mod live;
 mod playground;
 mod progress;
 mod readable;
+mod scene;
+mod screenshots;
 mod service;

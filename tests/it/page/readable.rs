@@ -29,14 +29,6 @@ fn axe() -> Option<String> {
     text
 }
 
-/// Shows the page as it is in light or dark, in a window of this width.
-async fn look(browser: &Browser, scheme: &str, width: u32) {
-    let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-    browser.devtools("Emulation.setEmulatedMedia", json!({ "features": feature })).await;
-    let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
-    browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
-}
-
 async fn assert_axe_finds_nothing(browser: &Browser, axe: &str, page: &str) {
     browser.run(axe).await;
     let script = "const done = arguments[arguments.length - 1];
@@ -93,7 +85,7 @@ async fn every_view_can_be_read_by_everybody() {
     let mut rules = 0;
     for page in &pages {
         for (scheme, width) in [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)] {
-            look(&browser, scheme, width).await;
+            browser.look(scheme, width).await;
             browser.goto(page).await;
             if page.ends_with("/playground") {
                 browser.until("document.querySelector('#play-result pre')").await;
@@ -123,7 +115,7 @@ async fn every_view_can_be_read_by_everybody() {
             document.documentElement.lang = '';",
         )
         .await;
-    look(&browser, "light", 1280).await;
+    browser.look("light", 1280).await;
     let wrong = browser.run(RULES).await["wrong"].as_array().unwrap().len();
     assert!(wrong >= 7, "{wrong} of 7 faults were found");
     account.close().await;
