@@ -1,5 +1,5 @@
 //! An account that is not there: a sink's requests are counted and answered as those of an empty
-//! account, and nothing is sent.
+//! account with the users that are known, and nothing is sent.
 //!
 //! # Invariants
 //! Requests are answered only while records are ahead of them, as with a server that is slower than
@@ -34,12 +34,13 @@ pub(super) struct SimulatedTransport {
 }
 
 impl SimulatedTransport {
-    /// Must be called within a runtime.
-    pub(super) fn new(metrics: SinkMetrics) -> Self {
+    /// An account that has the users and companies of the `saved` look-ups. Must be called within a
+    /// runtime.
+    pub(super) fn new(metrics: SinkMetrics, saved: &[(String, String)]) -> Self {
         let answers = Arc::new(Semaphore::new(0));
         let mut pacer = JoinSet::new();
         pacer.spawn(pace(metrics.clone(), Arc::clone(&answers)));
-        Self { account: EmptyAccountStub::default(), metrics, answers, _pacer: pacer }
+        Self { account: EmptyAccountStub::knowing(saved), metrics, answers, _pacer: pacer }
     }
 }
 
