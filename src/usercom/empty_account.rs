@@ -74,8 +74,8 @@ impl EmptyAccountStub {
     }
 
     /// An account that has the users and companies of these look-ups, as a sink saves them.
-    pub fn knowing(saved: &[(String, String)]) -> Self {
-        let stub = Self::default();
+    pub fn knowing(saved: &[(String, String)], upsert_answer: UpsertAnswer) -> Self {
+        let stub = Self::answering(upsert_answer);
         let mut state = stub.0.lock();
         for (key, _) in saved {
             state.last_number += 1;
