@@ -216,9 +216,11 @@ fn throttle_of_every_kind_is_used_up_with_few_refusals() {
 #[test]
 #[ignore = "takes a minute"]
 fn soak_throttle_of_every_kind_latency_and_header_is_used_up() {
-    // Guarantees the same for other latencies and with `Retry-After`.
+    // Guarantees the same for other latencies, with `Retry-After` and with `RateLimit-*` headers.
     let all = LATENCIES.into_iter().flat_map(|latency| {
-        [Hints::None, Hints::RetryAfter].into_iter().flat_map(move |hints| rows(latency, hints))
+        [Hints::None, Hints::RetryAfter, Hints::Headers]
+            .into_iter()
+            .flat_map(move |hints| rows(latency, hints))
     });
     let failing = failing(all.collect());
     assert!(failing.is_empty(), "{failing:#?}");
