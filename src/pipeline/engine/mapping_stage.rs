@@ -220,7 +220,7 @@ impl MappingStage {
                 }
             }
         }
-        notes.tell(&*self.probe);
+        notes.report_to(&*self.probe);
         MappingOutcome::Calls(calls)
     }
 

@@ -116,7 +116,7 @@ impl PlanWarnings {
     }
 
     /// Passes the warnings on to the observer that counts and logs them.
-    pub fn tell(&self, probe: &dyn ExecutorObserver) {
+    pub fn report_to(&self, probe: &dyn ExecutorObserver) {
         for field in &self.cropped {
             probe.cropped(field);
         }

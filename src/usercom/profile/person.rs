@@ -247,7 +247,7 @@ pub(super) fn fields(
         customs.add(other, notes);
     }
     if let Some(around) = around {
-        around.tell(|name, value| {
+        around.for_each_field(|name, value| {
             if name == "current_url" && value.chars().count() > MAX_TEXT_LEN {
                 notes.dropped(name, TOO_LONG);
             } else {
