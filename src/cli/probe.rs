@@ -7,7 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::emulator::wait_for_signal;
-use super::load::ConfigFiles;
+use super::load::{ConfigFiles, unknown_sink};
 use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use super::run::OutputFormat;
@@ -112,10 +112,7 @@ impl ProbeCommand {
         };
         match pipeline.sinks.get_key_value(wanted) {
             Some((name, SinkConfig::Usercom(sink))) => Ok((name, sink)),
-            None => {
-                fail(&format!("there is no sink `{wanted}`; there are {}", names.join(", ")));
-                Err(Exit::Usage)
-            }
+            None => Err(unknown_sink(pipeline, wanted)),
         }
     }
 
