@@ -23,17 +23,15 @@ impl Store {
         let path = schema::file_in(dir);
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
         if path.exists() {
-            // Checks that the file is one of this program and of this version.
-            drop(schema::open_reader(&path)?);
-            copy(&conn, &path).map_err(|e| StoreError::sqlite(&path, e))?;
+            schema::attach_for_reading(&conn, &path)?;
+            copy(&conn).map_err(|e| StoreError::sqlite(&path, e))?;
         }
         let sizes = BufferSizes::read(&conn, &path)?;
         Self::of_memory(conn, sizes)
     }
 }
 
-fn copy(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
-    conn.execute("ATTACH DATABASE ?1 AS original", [file_uri(path)])?;
+fn copy(conn: &Connection) -> rusqlite::Result<()> {
     let tx = conn.unchecked_transaction()?;
     for table in COPIED_TABLES {
         tx.execute(&format!("INSERT INTO main.{table} SELECT * FROM original.{table}"), [])?;
@@ -41,14 +39,6 @@ fn copy(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
     tx.commit()?;
     conn.execute("DETACH DATABASE original", [])?;
     Ok(())
-}
-
-/// A file as SQLite's URI that only reads it.
-fn file_uri(path: &Path) -> String {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let text = path.to_string_lossy();
-    let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
-    format!("file:{}?mode=ro", encoded.to_string().replace("%2F", "/"))
 }
 
 #[cfg(test)]

@@ -143,6 +143,26 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
+/// Attaches an existing file to another connection, as `original`, for reading. Where no process
+/// has it open, not even the files are made that SQLite needs to share it.
+pub(super) fn attach_for_reading(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    check_header(path)?;
+    let sorted = |e| StoreError::sqlite(path, e);
+    let alone = if with_suffix(path, "-wal").exists() { "" } else { "&immutable=1" };
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = full.to_string_lossy();
+    let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
+    let encoded = encoded.to_string().replace("%2F", "/");
+    let uri = format!("file:{encoded}?mode=ro{alone}");
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(sorted)?;
+    conn.execute("ATTACH DATABASE ?1 AS original", [uri]).map_err(sorted)?;
+    let found = conn.pragma_query_value(Some("original"), "user_version", |row| row.get(0));
+    match found.map_err(sorted)? {
+        FORMAT => Ok(()),
+        found => Err(version_error(path, found)),
+    }
+}
+
 /// A store that lives as long as its connection.
 pub(super) fn open_memory() -> rusqlite::Result<Connection> {
     let mut conn = Connection::open_in_memory()?;

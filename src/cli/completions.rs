@@ -35,7 +35,7 @@ Examples:
   usercom-sink man | man -l -
   usercom-sink man --out /usr/local/share/man/man1")]
 pub(super) struct ManCommand {
-    /// Folder for the pages of all commands; without it the main page goes to stdout
+    /// Folder for the pages of all commands, made if it is missing; without it the main page goes to stdout
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -43,7 +43,9 @@ pub(super) struct ManCommand {
 impl ManCommand {
     pub(super) fn run(self, command: Command) -> Exit {
         match self.out {
-            Some(folder) => match clap_mangen::generate_to(command, &folder) {
+            Some(folder) => match std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(command, &folder))
+            {
                 Ok(()) => Exit::Done,
                 Err(error) => fail(&format!("cannot write to {}: {error}", folder.display())),
             },

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::load::ConfigFiles;
+use super::load::{ConfigFiles, unknown_sink};
 use super::output::{Exit, fail, print};
 use super::paint::Paint;
 use super::run::OutputFormat;
@@ -84,10 +84,7 @@ impl ExplainCommand {
             }
         }
         match (known, self.sink) {
-            (false, Some(name)) => {
-                fail(&format!("there is no sink `{name}`"));
-                Exit::Usage
-            }
+            (false, Some(name)) => unknown_sink(&pipeline, &name),
             _ => Exit::Done,
         }
     }

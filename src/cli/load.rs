@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::{Exit, eprint, printable};
+use super::output::{Exit, eprint, fail, printable};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::config::{
-    Environment, Loaded, OfflineEnvironment, ProcessEnvironment, Report, SourceText, Style, load,
+    Environment, Loaded, OfflineEnvironment, Pipeline, ProcessEnvironment, Report, SourceText,
+    Style, load,
 };
 use crate::sink::SinkFactory;
+use crate::suggest::nearest;
 
 /// The pipeline files of a command.
 #[derive(Debug, Args)]
@@ -59,6 +61,17 @@ impl ConfigFiles {
     pub(super) fn read(&self) -> Result<Vec<SourceText>, Report> {
         self.config.iter().map(|path| SourceText::read(path)).collect()
     }
+}
+
+/// Reports a sink that the pipeline does not have.
+pub(super) fn unknown_sink(pipeline: &Pipeline, name: &str) -> Exit {
+    let known = || pipeline.sinks.keys().map(String::as_str);
+    let near = match nearest(name, known()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => format!("; the sinks are {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    fail(&format!("there is no sink `{}`{near}", printable(name)));
+    Exit::Usage
 }
 
 /// A path as a word of a shell.

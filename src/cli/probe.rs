@@ -7,7 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::emulator::wait_for_signal;
-use super::load::ConfigFiles;
+use super::load::{ConfigFiles, unknown_sink};
 use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use super::run::OutputFormat;
@@ -16,7 +16,8 @@ use crate::config::sink::UsercomSink;
 use crate::config::{BaseUrl, Pipeline, SinkConfig, Style};
 use crate::deliver::SingleAttemptClient;
 use crate::usercom::{
-    Finding, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport, probe_account,
+    Finding, FindingOutcome, MAX_REQUESTS, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
+    probe_account,
 };
 
 /// Find out by experiment what the account does where User.com's documentation does not say.
@@ -111,10 +112,7 @@ impl ProbeCommand {
         };
         match pipeline.sinks.get_key_value(wanted) {
             Some((name, SinkConfig::Usercom(sink))) => Ok((name, sink)),
-            None => {
-                fail(&format!("there is no sink `{wanted}`; there are {}", names.join(", ")));
-                Err(Exit::Usage)
-            }
+            None => Err(unknown_sink(pipeline, wanted)),
         }
     }
 
@@ -202,7 +200,7 @@ fn text(report: &ProbeReport, paint: Paint) -> String {
         }
     }
     for finding in report.unworkable() {
-        let Outcome::Unworkable(why) = &finding.outcome else { continue };
+        let FindingOutcome::Unworkable(why) = &finding.outcome else { continue };
         text += &format!("\nthe sink cannot work with this account: {}\n", printable(why));
     }
     if !report.left.is_empty() {

@@ -1,6 +1,6 @@
 //! `sources`: what sources have read, and a change of it by hand.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -10,11 +10,12 @@ use super::load::ConfigFiles;
 use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use super::run::OutputFormat;
+use super::state::open_existing;
 use super::table::table;
-use crate::buffer::{Access, Store};
+use crate::buffer::{Access, Store, StoreError};
 use crate::config::{Pipeline, SourceConfig, Style};
-use crate::source::Checkpoints;
 use crate::source::file::{FilePosition, NewPosition, file_positions, set_file_positions};
+use crate::source::{Checkpoints, decoder};
 use crate::suggest::nearest;
 
 /// Show or change what sources have read.
@@ -62,8 +63,9 @@ Examples:
   usercom-sink sources set -c pipeline.toml logs/app.ndjson --line 1200
   usercom-sink sources set -c pipeline.toml logs/app.ndjson --offset 0
 
-The pipeline must be stopped. Records that are read again are sent again, unless their
-message ids are known from the last 24 hours (delivery.dedupe_window_secs).")]
+The pipeline must be stopped. A compressed file can only be read from its beginning: see
+`sources reset`. Records that are read again are sent again, unless their message ids are
+known from the last 24 hours (delivery.dedupe_window_secs).")]
 struct SetCommand {
     #[command(flatten)]
     files: ConfigFiles,
@@ -120,8 +122,13 @@ impl SourcesCommand {
             Ok(names) => names,
             Err(exit) => return exit,
         };
-        let store = match Store::open(&pipeline.data_dir, access) {
+        let store = match open_existing(&pipeline.data_dir, access) {
             Ok(store) => store,
+            Err(error @ StoreError::InUse { .. }) => {
+                return fail(&format!(
+                    "{error}: positions cannot be changed while the pipeline runs; stop it first"
+                ));
+            }
             Err(error) => return fail(&error.to_string()),
         };
         let done = match self.action {
@@ -157,29 +164,38 @@ async fn files_of(
 ) -> Result<Vec<Found>, String> {
     let mut found = Vec::new();
     for name in names {
-        if let Some(SourceConfig::File(_)) = pipeline.sources.get(name) {
-            let files = file_positions(store, name).await.map_err(|error| error.to_string())?;
+        if let Some(SourceConfig::File(config)) = pipeline.sources.get(name) {
+            let files =
+                file_positions(store, name, config).await.map_err(|error| error.to_string())?;
             found.extend(files.into_iter().map(|file| (name.clone(), file)));
         }
     }
     Ok(found)
 }
 
-/// The files that a path names: as it was stored, or as the same file written otherwise.
+/// The files that a path names: the file that is there now, or one that was there and is gone.
 fn named(found: &[Found], path: &Path) -> Result<Vec<Found>, String> {
-    let full =
-        |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
-    let wanted = full(path);
-    let is_named = |(_, file): &&Found| {
-        let known = Path::new(&file.path);
-        known == path || (wanted.is_some() && full(known) == wanted)
-    };
-    let matching: Vec<Found> = found.iter().filter(is_named).cloned().collect();
+    let present = found.iter().filter(|(_, file)| file.is_at(path));
+    let mut matching: Vec<Found> = present.cloned().collect();
+    if matching.is_empty() && !path.exists() {
+        let wanted = std::path::absolute(path).ok();
+        let was_there = |file: &FilePosition| {
+            let known = Path::new(&file.path);
+            file.found.is_none()
+                && (known == path
+                    || (wanted.is_some() && std::path::absolute(known).ok() == wanted))
+        };
+        matching = found.iter().filter(|(_, file)| was_there(file)).cloned().collect();
+    }
     if matching.is_empty() {
         let known = found.iter().take(10).map(|(_, file)| printable(&file.path));
         let known = known.collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "there is none".to_owned() } else { known };
-        return Err(format!("no checkpoint of {}; files with one: {known}", path.display()));
+        let path = printable(&path.to_string_lossy());
+        return Err(format!(
+            "no checkpoint of {path}: nothing of it was read yet, so the next run reads it whole, if \
+             a pattern of the source finds it; files with a checkpoint: {known}"
+        ));
     }
     Ok(matching)
 }
@@ -219,7 +235,7 @@ impl ListSourcesCommand {
 }
 
 fn file_row(source: &str, file: &FilePosition) -> Vec<String> {
-    let size = size_of(file);
+    let size = file.total();
     let share = match size {
         Some(0) => "100 %".to_owned(),
         Some(size) => format!("{} %", file.position.min(size).saturating_mul(100) / size),
@@ -243,25 +259,20 @@ fn file_json(source: &str, file: &FilePosition) -> Value {
         "type": "file",
         "file": file.path,
         "offset": file.position,
-        "size": size_of(file),
+        "size": file.total(),
         "lines": file.lines,
+        "compressed": file.is_packed(),
         "copy": file.is_copy,
         "gone_since": gone.map(|at| at.to_string()),
     })
 }
 
-/// The size of the file now; `None` if it cannot be compared with the position.
-fn size_of(file: &FilePosition) -> Option<u64> {
-    let comparable = !file.is_packed && file.gone_since.is_none();
-    comparable.then(|| std::fs::metadata(&file.path).ok()).flatten().map(|found| found.len())
-}
-
 fn remark(file: &FilePosition) -> &'static str {
-    if file.gone_since.is_some() {
+    if file.found.is_none() {
         "not found any more"
     } else if file.is_copy {
         "a copy; read from another file"
-    } else if file.is_packed {
+    } else if file.is_packed() {
         "compressed; the offset counts what is in it"
     } else {
         ""
@@ -312,9 +323,16 @@ impl SetCommand {
         let found = files_of(pipeline, names, store).await?;
         let mut changed = String::new();
         for (source, file) in named(&found, &self.file)? {
-            if file.is_packed {
+            if file.is_packed() {
                 return Err(format!(
-                    "{} is compressed: it can only be read from its beginning, with `sources reset`",
+                    "{} is compressed: it can only be read again from its beginning, with `sources reset`",
+                    printable(&file.path)
+                ));
+            }
+            let decoder = pipeline.sources.get(&source).map(decoder);
+            if decoder.is_some_and(|it| it.is_ok_and(|decoder| !decoder.has_plain_newlines())) {
+                return Err(format!(
+                    "{} is decoded as UTF-16, whose lines are not counted here: it can be read again from its beginning, with `sources reset`",
                     printable(&file.path)
                 ));
             }
@@ -376,8 +394,8 @@ impl ResetCommand {
 
 /// The offset of a line, counted from 1. The line after the last one is the end.
 fn start_of_line(path: &Path, line: u64) -> Result<NewPosition, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut reader = BufReader::new(file);
+    let text = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut reader = BufReader::new(text);
     let (mut position, mut lines) = (0_u64, 0_u64);
     while lines + 1 < line {
         let read = skip_line(&mut reader).map_err(|error| error.to_string())?;
@@ -410,19 +428,22 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<u64> {
 
 /// Checks that a line begins at an offset.
 fn check_offset(path: &Path, offset: u64) -> Result<NewPosition, String> {
-    let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let size = file.metadata().map_err(|error| error.to_string())?.len();
-    if offset > size {
-        return Err(format!("it has only {size} bytes"));
-    }
     if offset == 0 {
         return Ok(NewPosition { position: 0, lines: Some(0) });
     }
-    let mut before = [0];
-    file.seek(SeekFrom::Start(offset - 1)).map_err(|error| error.to_string())?;
-    file.read_exact(&mut before).map_err(|error| error.to_string())?;
-    if before != *b"\n" {
-        return Err(format!("no line begins at offset {offset}; use --line"));
+    let text = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut reader = BufReader::new(text);
+    let (mut position, mut lines) = (0_u64, 0_u64);
+    while position < offset {
+        let read = skip_line(&mut reader).map_err(|error| error.to_string())?;
+        if read == 0 {
+            return Err(format!("it has only {position} bytes"));
+        }
+        position += read;
+        lines += 1;
     }
-    Ok(NewPosition { position: offset, lines: None })
+    match position == offset {
+        true => Ok(NewPosition { position, lines: Some(lines) }),
+        false => Err(format!("no line begins at offset {offset}; use --line")),
+    }
 }

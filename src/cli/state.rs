@@ -5,10 +5,19 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::buffer::{Access, Store, StoreError};
 use crate::config::Report;
 
 /// The store's file name.
 const STORE_FILE: &str = "usercom-sink.db";
+
+/// Opens a store that exists: a command that shows or changes state does not make it.
+pub(super) fn open_existing(data_dir: &Path, access: Access) -> Result<Store, StoreError> {
+    if !data_dir.join(STORE_FILE).exists() {
+        return Err(StoreError::Missing { dir: data_dir.to_owned() });
+    }
+    Store::open(data_dir, access)
+}
 
 /// A warning if `data_dir` has no state yet, but the same path relative to the working directory
 /// has.

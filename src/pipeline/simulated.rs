@@ -1,5 +1,5 @@
 //! An account that is not there: a sink's requests are counted and answered as those of an empty
-//! account, and nothing is sent.
+//! account with the users that are known, and nothing is sent.
 //!
 //! # Invariants
 //! Requests are answered only while records are ahead of them, as with a server that is slower than
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::clock;
+use crate::config::account::UpsertAnswer;
 use crate::deliver::{ApiReply, Attempts, Request, SendError, Transport};
 use crate::telemetry::{SinkMetrics, SinkPhase};
 use crate::usercom::EmptyAccountStub;
@@ -22,11 +22,8 @@ use crate::usercom::EmptyAccountStub;
 const ANSWER_INTERVAL: Duration = Duration::from_millis(1);
 const ANSWERS_AT_A_TIME: usize = 16;
 
-/// A push that takes longer has found the buffer full.
-const BLOCKED_AFTER_MILLIS: i128 = 30;
-
-/// Requests do not wait longer than this for the next batch of records: a source may be slow.
-const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_millis(500);
+/// Requests do not wait longer than this for the next records: a source may be slow.
+const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_secs(1);
 
 /// Counts and answers requests.
 pub(super) struct SimulatedTransport {
@@ -38,12 +35,18 @@ pub(super) struct SimulatedTransport {
 }
 
 impl SimulatedTransport {
-    /// Must be called within a runtime.
-    pub(super) fn new(metrics: SinkMetrics) -> Self {
+    /// An account that has the users and companies of the `saved` look-ups and answers upserts like
+    /// this. Must be called within a runtime.
+    pub(super) fn new(
+        metrics: SinkMetrics,
+        saved: &[(String, String)],
+        upsert_answer: UpsertAnswer,
+    ) -> Self {
         let answers = Arc::new(Semaphore::new(0));
         let mut pacer = JoinSet::new();
         pacer.spawn(pace(metrics.clone(), Arc::clone(&answers)));
-        Self { account: EmptyAccountStub::default(), metrics, answers, _pacer: pacer }
+        let account = EmptyAccountStub::knowing(saved, upsert_answer);
+        Self { account, metrics, answers, _pacer: pacer }
     }
 }
 
@@ -69,16 +72,12 @@ async fn pace(metrics: SinkMetrics, answers: Arc<Semaphore>) {
     let (mut received, mut changed) = (0, Instant::now());
     loop {
         sleep(ANSWER_INTERVAL).await;
-        let present = metrics.activity().present();
         if metrics.all_received() != received {
             (received, changed) = (metrics.all_received(), Instant::now());
         }
-        let is_blocked = present.input_blocked.is_some_and(|since| {
-            clock::now().duration_since(since).as_millis() >= BLOCKED_AFTER_MILLIS
-        });
         // The catalogue is read before any record.
-        let is_ahead =
-            is_blocked || matches!(present.phase, SinkPhase::Draining | SinkPhase::Starting);
+        let is_starting = metrics.activity().present().phase == SinkPhase::Starting;
+        let is_ahead = is_starting || metrics.activity().is_full();
         if is_ahead || changed.elapsed() >= MAX_WAIT_FOR_RECORDS {
             let missing = ANSWERS_AT_A_TIME.saturating_sub(answers.available_permits());
             answers.add_permits(missing);

@@ -104,7 +104,13 @@ impl SinkFactory for UsercomSink {
                     let check = usercom::key_check();
                     cx.metrics.request(check.method.as_str(), check.route);
                 }
-                Arc::new(SimulatedTransport::new(cx.metrics.clone()))
+                let saved = cx.store.load_cache(&cx.name, config.users.cache_size).await;
+                let saved = saved.map_err(|error| SinkBuildError::Storage(error.to_string()))?;
+                Arc::new(SimulatedTransport::new(
+                    cx.metrics.clone(),
+                    &saved,
+                    config.account.upsert_answer,
+                ))
             }
         }));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -146,6 +146,8 @@ pub struct SinkPresent {
 #[derive(Debug)]
 pub struct SinkActivity {
     settled: AtomicU64,
+    /// Whether no record is taken from the buffer now.
+    full: AtomicBool,
     present: Mutex<SinkPresent>,
     latency: Latency,
     errors: ErrorLog,
@@ -159,6 +161,7 @@ impl Default for SinkActivity {
     fn default() -> Self {
         Self {
             settled: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             present: Mutex::default(),
             latency: Latency::default(),
             errors: ErrorLog::default(),
@@ -200,6 +203,17 @@ impl SinkActivity {
     /// Records with a final status.
     pub fn all_settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Whether no more records are taken from the buffer: as many as may be are in flight, or there
+    /// are no more.
+    pub fn full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether no more records are taken from the buffer now.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// So many records are between the buffer and their settlement.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::executor::OpExecutor;
 use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
 use super::profile::limits::name_std;
+use super::profile_cache;
 use crate::config::account::{AccountConfig, UpsertAnswer};
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
@@ -70,6 +71,23 @@ impl EmptyAccountStub {
     /// An account whose upserts are answered like this.
     fn answering(upsert_answer: UpsertAnswer) -> Self {
         Self(Mutex::new(StubState { upsert_answer, ..StubState::default() }))
+    }
+
+    /// An account that has the users and companies of these look-ups, as a sink saves them.
+    pub fn knowing(saved: &[(String, String)], upsert_answer: UpsertAnswer) -> Self {
+        let stub = Self::answering(upsert_answer);
+        let mut state = stub.0.lock();
+        for (key, _) in saved {
+            state.last_number += 1;
+            let number = state.last_number;
+            if let Some(user) = key.strip_prefix(profile_cache::USER) {
+                state.users.insert(user.to_owned(), number);
+            } else if let Some(company) = key.strip_prefix(profile_cache::COMPANY) {
+                state.companies.insert(company.to_owned(), number);
+            }
+        }
+        drop(state);
+        stub
     }
 
     /// The answer to a request, which is not recorded.

@@ -163,8 +163,10 @@ const MAX_REFUSED: usize = 10_000;
 /// Seconds for which a created attribute counts.
 const HOUR: i64 = 3_600;
 
-const USER: &str = "u:";
-const COMPANY: &str = "g:";
+/// Begins the key of a saved user.
+pub(super) const USER: &str = "u:";
+/// Begins the key of a saved company.
+pub(super) const COMPANY: &str = "g:";
 
 impl ProfileCache {
     /// An empty cache for `capacity` users and as many companies.

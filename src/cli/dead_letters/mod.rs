@@ -12,6 +12,7 @@ use self::show::{full_text, list_lines};
 use super::load::show_warnings;
 use super::output::{Exit, eprint, fail};
 use super::paint::Paint;
+use super::state::open_existing;
 use crate::buffer::{Access, Store, StoreError};
 use crate::config::{OfflineEnvironment, Pipeline, ProcessEnvironment, Report, Style};
 
@@ -132,7 +133,7 @@ impl DeadLettersCommand {
             );
             return Exit::Usage;
         }
-        let store = match Store::open(&pipeline.data_dir, self.action.access()) {
+        let store = match open_existing(&pipeline.data_dir, self.action.access()) {
             Ok(store) => store,
             Err(StoreError::InUse { pid, .. }) => {
                 return self.act_in_running(&pipeline, &sinks, pid).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::buffer::{DeadLetterFilter, Store, StoreError};
-use crate::cli::load::ConfigFiles;
+use crate::cli::load::{ConfigFiles, unknown_sink};
 use crate::cli::output::{Exit, fail, printable};
 use crate::cli::run::OutputFormat;
 use crate::config::Pipeline;
@@ -25,23 +25,27 @@ pub(super) struct DeadLetterSelector {
     /// Select by reason, as `list --summary` shows it
     #[arg(long)]
     pub(super) reason: Option<String>,
-    /// Select by time: at or after this RFC 3339 time
-    #[arg(long, value_name = "TIME")]
+    /// Select by time: at or after this RFC 3339 time; without a zone it is UTC
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) since: Option<jiff::Timestamp>,
     /// Output format; `json` prints one object per line
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: OutputFormat,
 }
 
+/// A time of RFC 3339; a date alone is its first moment, and without a zone it is UTC.
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    let with_zone = || format!("{text}Z").parse();
+    let with_time = || format!("{text}T00:00:00Z").parse();
+    let parsed: Result<jiff::Timestamp, jiff::Error> =
+        text.parse().or_else(|_: jiff::Error| with_zone()).or_else(|_: jiff::Error| with_time());
+    parsed.map_err(|_| "write a time as in 2026-01-01T00:00:00Z, or a date".to_owned())
+}
+
 impl DeadLetterSelector {
     pub(super) fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
-            Some(name) if !pipeline.sinks.contains_key(name) => {
-                let near = nearest(name, pipeline.sinks.keys().map(String::as_str));
-                let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                fail(&format!("there is no sink `{}`{near}", printable(name)));
-                Err(Exit::Usage)
-            }
+            Some(name) if !pipeline.sinks.contains_key(name) => Err(unknown_sink(pipeline, name)),
             Some(name) => Ok(vec![name.clone()]),
             None => Ok(pipeline.sinks.keys().cloned().collect()),
         }
@@ -114,12 +118,15 @@ impl DeadLetterSelector {
         let known: Vec<&str> = present.keys().map(String::as_str).collect();
         let all = crate::pipeline::DEAD_LETTER_REASONS;
         let near = nearest(reason, known.iter().copied().chain(all.iter().copied()));
-        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let listed = match known.is_empty() {
             true => format!("the known reasons are {}", all.join(", ")),
             false => format!("the dead letters have {}", known.join(", ")),
         };
-        fail(&format!("unknown reason `{}`{near} {listed}", printable(reason)));
+        let reason = printable(reason);
+        fail(&match near {
+            Some(near) => format!("unknown reason `{reason}`; did you mean `{near}`? {listed}"),
+            None => format!("unknown reason `{reason}`; {listed}"),
+        });
         Ok(Some(Exit::Usage))
     }
 }

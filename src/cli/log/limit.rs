@@ -55,6 +55,7 @@ const UNLIMITED_MESSAGES: &[&str] = &[
     "User.com answers again",
     "User.com cannot be reached",
     "more records became dead letters",
+    "more records matched no rule",
 ];
 
 /// Modules whose messages answer an operator, or come at an interval that the operator chose.

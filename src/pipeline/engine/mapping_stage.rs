@@ -106,9 +106,10 @@ impl MappingStage {
                 self.mark_delivered_before(&mut mapped).await;
             }
             if out.send(mapped).await.is_err() {
-                return;
+                break;
             }
         }
+        self.unmatched_warnings.flush(&self.sink);
     }
 
     async fn prepare(&mut self, mut buffered: Buffered) -> MappedRecord {

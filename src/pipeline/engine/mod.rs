@@ -191,6 +191,7 @@ impl Engine {
                 self.dispatch().await?;
             }
             self.metrics.activity().pending((self.pending.len() + self.completing) as u64);
+            self.metrics.activity().full(!self.has_record_capacity());
             if self.is_done() {
                 return Ok(());
             }

@@ -124,6 +124,18 @@ pub(super) struct UnmatchedWarnings {
 }
 
 impl UnmatchedWarnings {
+    /// Logs the number of those that were only counted.
+    pub(super) fn flush(&mut self, sink: &str) {
+        let records = std::mem::take(&mut self.since);
+        if records > 0 {
+            tracing::warn!(
+                sink,
+                records,
+                "more records matched no rule; `explain` shows every rule for a record"
+            );
+        }
+    }
+
     /// A record matched no rule. `consequence` says what happens to it.
     pub(super) fn unmatched(
         &mut self,

@@ -163,6 +163,11 @@ impl Decoder {
         self.charset.separator()
     }
 
+    /// Whether lines end with one byte, so that they can be counted without decoding.
+    pub fn has_plain_newlines(&self) -> bool {
+        self.separator() == Separator::Byte
+    }
+
     /// How many lines were fed.
     pub(super) fn fed(&self) -> u64 {
         self.fed

@@ -57,7 +57,7 @@ mod tailer;
 mod twins;
 mod watcher;
 
-pub use positions::{FilePosition, NewPosition, file_positions, set_file_positions};
+pub use positions::{FilePosition, FoundPath, NewPosition, file_positions, set_file_positions};
 
 use std::fmt;
 use std::io;

@@ -218,7 +218,11 @@ impl OpExecutor {
             snapshot.use_up(found);
         }
         if found.is_none() && snapshot.is_cut_short() {
+            let subject = attempts.subject();
             tracing::warn!(
+                op = subject.op,
+                user = subject.user,
+                record = subject.record,
                 pages = snapshot.pages,
                 "a user's history is too long to be read whole: an event that may have been sent \
                  before is not in the part that was read, so it is sent, perhaps a second time"
@@ -275,7 +279,11 @@ impl OpExecutor {
                 snapshot.refused = Some(status);
                 if status != 404 {
                     self.history_lag.note_read(kind, HistoryRead::Unreadable);
+                    let subject = attempts.subject();
                     tracing::warn!(
+                        op = subject.op,
+                        user = subject.user,
+                        record = subject.record,
                         status,
                         route = request.route,
                         "a user's history cannot be read: what may have been sent before is sent \

@@ -77,6 +77,21 @@ async fn f3_05_purge_needs_a_selection_and_reasons_that_exist() {
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{command}: {stderr}");
         assert!(stderr.contains("did you mean `missing_required`?"), "{command}: {stderr}");
     }
+    let (code, _, stderr) = run(&["dead-letters", "list", "--reason", "zzzzzzzzzz"], &config);
+    assert_eq!(code, Some(2), "{stderr}");
+    let has = "unknown reason `zzzzzzzzzz`; the dead letters have missing_required, unmatched";
+    assert!(stderr.contains(has), "{stderr}");
+    for (since, code, lines) in [
+        ("2026-01-01", 0, 72),
+        ("2026-01-01T00:00:00", 0, 72),
+        ("2126-01-01T00:00:00+02:00", 0, 0),
+        ("yesterday", 2, 0),
+    ] {
+        let list = ["dead-letters", "list", "--format", "json", "--since", since];
+        let (got, stdout, stderr) = run(&list, &config);
+        assert_eq!((got, stdout.lines().count()), (Some(code), lines), "{since}: {stderr}");
+        assert!(code == 0 || stderr.contains("2026-01-01T00:00:00Z"), "{stderr}");
+    }
     assert_eq!(count(), 72);
     let (code, stdout, _) = run(&["dead-letters", "purge", "--reason", "status_400"], &config);
     assert_eq!((code, stdout.as_str()), (Some(0), "0 purged\n"));

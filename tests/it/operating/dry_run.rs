@@ -117,6 +117,13 @@ async fn dry_run_sends_nothing_and_leaves_no_trace() {
 
     let config = place.write("pipeline.toml", &text);
     json_of(&place.run_once(&config, &[]), 0);
+    let before = contents(place.path());
+    assert_eq!(dry(&config, &[])["sinks"]["crm"]["records"], 0);
+    assert_eq!(
+        contents(place.path()).keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
+    assert_eq!(contents(place.path()), before);
     place.write("records.ndjson", &(records + "no json\n" + "nor this\n"));
     let service = super::service::Service::start(&place, &config);
     service.wait_for_log("health check passed").await;

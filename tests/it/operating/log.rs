@@ -83,7 +83,8 @@ async fn f3_03_unmatched_records_are_logged_with_the_nearest_rule() {
     let (code, log) = log_of(&records, &[]).await;
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("no rule")).collect();
-    assert_eq!(lines.len(), 1, "{log}");
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[1].contains("more records") && lines[1].contains("records=299"), "{log}");
     for part in ["nearest_rule=\"signup\"", "must equal", "sginup", "records.ndjson:1"] {
         assert!(lines[0].contains(part), "{part}: {log}");
     }

@@ -14,6 +14,7 @@
 //! | 7 | `/ready` through an outage | the module `page` |
 //! | 8 | SIGTERM and SIGHUP with a backlog | `stopping::*` |
 //! | 9 | paths start next to the pipeline file | `sources::f3_09_state_is_beside_the_pipeline_file` |
+//! | 9 | positions of plain, compressed and rotated files are shown and changed | `sources::sources_*` |
 //! | 10 | syslog, CRI, Docker, forms, query strings | `field::decode`, `field::http` |
 //! | 11 | an editor underlines the value at fault | `schema::*` |
 //! | 12 | `[[tests]]`: `line`, `--filter`, JUnit, rules no test fires | `mapping_tests::*` |
