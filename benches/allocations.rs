@@ -19,6 +19,7 @@ use allocation_counter::{AllocationInfo, measure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::executor::block_on;
+use usercom_sink::config::account::AccountConfig;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
 use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
@@ -52,8 +53,12 @@ fn main() {
     let mut ops: Vec<Op> = Vec::with_capacity(lines.len() * 4);
     let (mut reading, mut planning) = (AllocationInfo::default(), AllocationInfo::default());
     let now = usercom_sink::clock::now();
-    let settings =
-        Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+    let settings = Settings {
+        context_fields: true,
+        merge_anonymous: false,
+        match_by: WantedKeys::NONE,
+        account: AccountConfig::SAFE,
+    };
     // What is made once and kept, a user agent's parts say, is not a record's.
     for round in 0..2 {
         ops.clear();

@@ -23,6 +23,7 @@ use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use usercom_sink::config::account::AccountConfig;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
@@ -103,8 +104,12 @@ fn plan(table: &str, preset: Option<Preset>) -> CompiledMapping {
         .expect("the table is sound")
 }
 
-const SETTINGS: Settings =
-    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+const SETTINGS: Settings = Settings {
+    context_fields: true,
+    merge_anonymous: false,
+    match_by: WantedKeys::NONE,
+    account: AccountConfig::SAFE,
+};
 
 /// Contestants that others are compared with.
 const SKELETON: &str = "typed skeleton, by hand";

@@ -162,7 +162,11 @@ async fn quotas_of(
         quotas.push(TimeAtQuota { per_sec, origin: "request.rate_limit_num" });
     }
     let since = crate::clock::now().checked_sub(LEARNED_FOR).unwrap_or(jiff::Timestamp::MIN);
-    let learned = store.load_quota(name, &sink.base_url(), since).await?;
+    let learned = match sink.base_url() {
+        Ok(account) => store.load_quota(name, account.as_str(), since).await?,
+        // The sink cannot be built either; its error is reported then.
+        Err(_) => None,
+    };
     let learned = learned.and_then(|(text, _)| serde_json::from_str::<LearnedQuota>(&text).ok());
     if let Some(per_sec) = learned.and_then(|learned| learned.per_sec()) {
         quotas.push(TimeAtQuota { per_sec, origin: "learned from User.com" });

@@ -13,7 +13,7 @@ use super::paint::Paint;
 use super::run::OutputFormat;
 use super::table::table;
 use crate::config::sink::UsercomSink;
-use crate::config::{Pipeline, SinkConfig, Style};
+use crate::config::{BaseUrl, Pipeline, SinkConfig, Style};
 use crate::deliver::SingleAttemptClient;
 use crate::usercom::{
     Finding, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport, probe_account,
@@ -66,10 +66,14 @@ impl ProbeCommand {
             Ok(chosen) => chosen,
             Err(exit) => return exit,
         };
-        if let Err(exit) = self.announce(name, sink) {
+        let base_url = match sink.base_url() {
+            Ok(base_url) => base_url,
+            Err(error) => return fail(&error.to_string()),
+        };
+        if let Err(exit) = self.announce(name, &base_url) {
             return exit;
         }
-        let client = SingleAttemptClient::new(&sink.base_url(), &sink.api_key, &sink.request);
+        let client = SingleAttemptClient::new(&base_url, &sink.api_key, &sink.request);
         let client = match client {
             Ok(client) => client,
             Err(error) => return fail(&error.to_string()),
@@ -112,7 +116,7 @@ impl ProbeCommand {
     }
 
     /// Says what will be done, and asks.
-    fn announce(&self, name: &str, sink: &UsercomSink) -> Result<(), Exit> {
+    fn announce(&self, name: &str, base_url: &BaseUrl) -> Result<(), Exit> {
         let end = if self.keep { "and leaves them there" } else { "and deletes them at the end" };
         eprint(&format!(
             "The probe writes to the account of sink `{}` ({}). It creates about 12 users, 3 \
@@ -120,7 +124,7 @@ impl ProbeCommand {
              {end}. The definition of the event `{PREFIX}event` stays. It sends at most \
              {MAX_REQUESTS} requests.\n",
             printable(name),
-            printable(&sink.base_url()),
+            printable(base_url.as_str()),
         ));
         if self.attributes {
             eprint("It creates two custom attributes and tries to delete them.\n");

@@ -53,21 +53,26 @@ pub struct AccountConfig {
     pub future_times: FutureTimes,
 }
 
+impl AccountConfig {
+    /// What is safe in every account.
+    pub const SAFE: Self = Self {
+        read_after_write_secs: 30,
+        company_in_upsert: CompanyInUpsert::Ignored,
+        page_view_user: PageViewUser::UserKey,
+        member_user: MemberUser::UserId,
+        member_company: MemberCompany::Id,
+        upsert_answer: UpsertAnswer::Id,
+        unknown_attribute: UnknownAttributeAnswer::Ignored,
+        id_case: IdCase::Distinguished,
+        id_max_length: 255,
+        page_domain: PageDomain::Host,
+        future_times: FutureTimes::Refused,
+    };
+}
+
 impl Default for AccountConfig {
     fn default() -> Self {
-        Self {
-            read_after_write_secs: 30,
-            company_in_upsert: CompanyInUpsert::default(),
-            page_view_user: PageViewUser::default(),
-            member_user: MemberUser::default(),
-            member_company: MemberCompany::default(),
-            upsert_answer: UpsertAnswer::default(),
-            unknown_attribute: UnknownAttributeAnswer::default(),
-            id_case: IdCase::default(),
-            id_max_length: 255,
-            page_domain: PageDomain::default(),
-            future_times: FutureTimes::default(),
-        }
+        Self::SAFE
     }
 }
 

@@ -11,6 +11,7 @@
 //! warning.
 
 pub mod account;
+mod base_url;
 mod check;
 #[cfg(feature = "fluvio")]
 pub mod connector;
@@ -38,6 +39,7 @@ mod syntax;
 mod text;
 mod units;
 
+pub use base_url::{BaseUrl, BaseUrlError};
 pub use diagnostic::{Diagnostic, Report, Severity, Style};
 pub use document::{Format, SourceText};
 pub use fingerprint::{Fingerprint, Fingerprints};

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::account::AccountConfig;
+use super::base_url::{BaseUrl, BaseUrlError};
 use super::mapping::Rule;
 
 /// A User.com sink.
@@ -72,15 +73,14 @@ pub struct UsercomSink {
 }
 
 impl UsercomSink {
-    /// The base URL of the API, with its trailing slash. Empty if the sink names neither `app` nor
-    /// `endpoint`, which a loaded pipeline never does.
-    pub fn base_url(&self) -> String {
-        match (&self.endpoint, &self.app) {
-            (Some(endpoint), _) if endpoint.ends_with('/') => endpoint.clone(),
-            (Some(endpoint), _) => format!("{endpoint}/"),
-            (None, Some(app)) => format!("https://{app}.user.com/api/public/"),
-            (None, None) => String::new(),
-        }
+    /// The base URL of the API. The sink of a loaded pipeline always has one.
+    ///
+    /// # Errors
+    ///
+    /// If `endpoint` is not a base URL, or neither `app` nor `endpoint` is set.
+    pub fn base_url(&self) -> Result<BaseUrl, BaseUrlError> {
+        let app = || self.app.as_ref().map(|app| format!("https://{app}.user.com/api/public/"));
+        BaseUrl::parse(&self.endpoint.clone().or_else(app).unwrap_or_default())
     }
 }
 

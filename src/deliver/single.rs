@@ -1,5 +1,5 @@
-//! Requests that are sent once. The caller sees every answer, also a refusal: nothing is retried and
-//! nothing is learnt from it.
+//! Sends requests once. The caller receives every response, also a refusal: nothing is retried, and
+//! no quota is estimated from it.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::http::{HttpAttemptTransport, TransportError};
 use super::outcome::{Attempt, BrokenBody, Media, parse_retry_after};
 use super::rate::GcraLimiter;
 use super::request::Request;
+use crate::config::BaseUrl;
 use crate::config::sink::RequestConfig;
 
 /// Sends requests one after the other, each once, within the configured rate limit.
@@ -22,26 +23,27 @@ pub struct SingleAttemptClient {
     longest_pause: Duration,
 }
 
-/// An answer as it came.
+/// A response as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SingleReply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, as far as it arrived and was read.
+    /// The body, as far as it was received and read.
     pub body: Bytes,
     /// Whether it is a web page.
     pub is_page: bool,
-    /// What `Retry-After` says, at most `request.retry_max_duration_secs`.
+    /// The value of `Retry-After`, at most `request.retry_max_duration_secs`.
     pub retry_after: Option<Duration>,
 }
 
 impl SingleAttemptClient {
-    /// Sets up the client. Nothing is sent.
+    /// Creates the client. Nothing is sent.
     ///
     /// # Errors
-    /// When the address or the key cannot be used.
+    ///
+    /// When the key contains characters that are not allowed in a header.
     pub fn new(
-        base_url: &str,
+        base_url: &BaseUrl,
         api_key: &SecretString,
         request: &RequestConfig,
     ) -> Result<Self, TransportError> {
@@ -57,14 +59,15 @@ impl SingleAttemptClient {
     /// Sends a request once.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    ///
+    /// Why there is no response, as a sentence.
     pub async fn send(&self, request: &Request) -> Result<SingleReply, String> {
         if let Some(limiter) = &self.limiter {
             let mut limiter = limiter.lock().await;
             sleep_until(limiter.ready_at(Instant::now())).await;
             limiter.take(Instant::now());
         }
-        // A kept connection may be closed already, and then it is not known what was carried out.
+        // A reused connection may be closed already, and then it is not known what was carried out.
         match self.transport.attempt(request, ConnectionChoice::Fresh).await {
             Attempt::Answer { status, retry_after, media, body, .. } => {
                 let body = match body {

@@ -136,7 +136,7 @@ impl DryRun {
         let types = (sink.attributes.clone(), sink.company_attributes.clone());
         Ok(Self {
             plan,
-            settings: Settings::from(&sink.users),
+            settings: Settings::from(&sink.users).with_account(&sink.account),
             users: sink.users.clone(),
             types,
             timezone: None,
@@ -206,7 +206,8 @@ impl DryRun {
             let ears = Arc::new(NoteCollector::default());
             let types = (&self.types.0, &self.types.1);
             let probe: Arc<dyn ExecutorObserver> = Arc::<NoteCollector>::clone(&ears);
-            rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
+            let account = &self.settings.account;
+            rehearsed.requests = dry_run_with(&ops, &self.users, types, account, probe).await;
             rehearsed.notes.extend(ears.take());
         }
         rehearsed.notes = told_once(rehearsed.notes);

@@ -36,12 +36,12 @@ pub(super) struct Replays {
 }
 
 /// Ends a replay, however it ends.
-struct Turn<'a> {
+struct ReplayPermit<'a> {
     replayer: &'a LiveReplayer,
     outcome: Option<ReplayOutcome>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReplayPermit<'_> {
     fn drop(&mut self) {
         let cut_off = || ReplayOutcome::Failed { error: "the replay was cut off".to_owned() };
         let outcome = self.outcome.take().unwrap_or_else(cut_off);
@@ -56,7 +56,7 @@ impl LiveReplayer {
         self.replays.lock()
     }
 
-    fn take_turn(&self) -> Option<Turn<'_>> {
+    fn take_permit(&self) -> Option<ReplayPermit<'_>> {
         let mut replays = self.locked();
         if replays.running.is_some() {
             return None;
@@ -64,7 +64,7 @@ impl LiveReplayer {
         replays.begun += 1;
         replays.running = Some(ReplayProgress { id: replays.begun, ..ReplayProgress::default() });
         drop(replays);
-        Some(Turn { replayer: self, outcome: None })
+        Some(ReplayPermit { replayer: self, outcome: None })
     }
 
     fn input(&self, sink: &str) -> Option<mpsc::Sender<Record>> {
@@ -123,9 +123,9 @@ impl Replayer for LiveReplayer {
         sinks: Vec<String>,
         filter: DeadLetterFilter,
     ) -> Result<Replayed, String> {
-        let mut turn = self.take_turn().ok_or("another replay runs; try again later")?;
+        let mut permit = self.take_permit().ok_or("another replay runs; try again later")?;
         let replayed = self.send_all(sinks, filter).await;
-        turn.outcome = Some(match &replayed {
+        permit.outcome = Some(match &replayed {
             Ok(replayed) => ReplayOutcome::Done(*replayed),
             Err(error) => ReplayOutcome::Failed { error: error.clone() },
         });

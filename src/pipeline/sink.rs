@@ -65,11 +65,13 @@ impl SinkFactory for UsercomSink {
             OnAuthFailure::Abort => RunMode::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
+        let base_url =
+            config.base_url().map_err(|error| SinkBuildError::Settings(error.to_string()))?;
         // The health check is a connection of its own, and logs its result itself.
         let transport = |halt, outages| {
             let settings = TransportSettings {
                 sink: cx.name.clone(),
-                base_url: config.base_url(),
+                base_url: base_url.clone(),
                 api_key: config.api_key.clone(),
                 request: config.request.clone(),
                 halt,
@@ -114,7 +116,7 @@ impl SinkFactory for UsercomSink {
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
         let quota =
-            QuotaStore::new(cx.store.clone(), cx.name.clone(), config.base_url(), transport);
+            QuotaStore::new(cx.store.clone(), cx.name.clone(), base_url.to_string(), transport);
         let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, quota, cx };
         Ok((Box::new(sink), healthcheck))
     }
@@ -253,7 +255,7 @@ impl DeliveringSink {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
-            settings: Settings::from(&self.config.users),
+            settings: Settings::from(&self.config.users).with_account(&self.config.account),
             usercom: Arc::clone(&self.usercom),
             buffer: Arc::clone(&self.buffer),
             store: self.cx.store.clone(),

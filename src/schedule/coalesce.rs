@@ -1,10 +1,15 @@
 //! Merging of waiting writes into one, with the result of sending them one after the other.
 //!
-//! Only identifies of one user, writes of one company and equal memberships are merged. The later
-//! value wins; set unions (`tags`) are combined. Events and page views are never merged.
+//! Only identifies of one user, writes of one company and equal memberships are merged, and where
+//! the account allows it a membership with identifies. The later value wins; set unions (`tags`) are
+//! combined. Events and page views are never merged.
 
+use std::borrow::Cow;
+
+use super::keyed_scheduler::Coalescing;
 use super::op::Op;
 use super::packed_fields::PackedFields;
+use crate::call::write_string;
 
 /// Whether `later` may be merged into a waiting `earlier`.
 pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
@@ -15,6 +20,52 @@ pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
             (a, c) == (b, d)
         }
         _ => false,
+    }
+}
+
+/// The field of a user that names a company.
+const COMPANY_FIELD: &str = "company_custom_id";
+
+/// Whether `later` may be merged into the waiting ops of an entry.
+pub(super) fn can_merge<'o>(
+    mut entry: impl Iterator<Item = &'o Op> + Clone,
+    later: &Op,
+    coalescing: Coalescing,
+) -> bool {
+    let Some(first) = entry.clone().next() else {
+        return false;
+    };
+    if coalescing != Coalescing::WithMemberships {
+        return can_coalesce(first, later);
+    }
+    let is_profile = |op: &Op| matches!(op, Op::Identify { .. } | Op::Join { .. });
+    if !is_profile(first) || !is_profile(later) || user(first) != user(later) {
+        return can_coalesce(first, later);
+    }
+    // One request names one company.
+    let Some(named) = company(later) else {
+        return true;
+    };
+    entry.all(|op| company(op).is_none_or(|other| other == named))
+}
+
+fn user(op: &Op) -> Option<&str> {
+    match op {
+        Op::Identify { user, .. } | Op::Join { user, .. } => Some(user.as_str()),
+        _ => None,
+    }
+}
+
+/// The company that a write of a user names, as JSON.
+fn company(op: &Op) -> Option<Cow<'_, str>> {
+    match op {
+        Op::Identify { fields, .. } => fields.get(COMPANY_FIELD).map(Cow::Borrowed),
+        Op::Join { company, .. } => {
+            let mut json = String::new();
+            write_string(&mut json, company.as_str());
+            Some(Cow::Owned(json))
+        }
+        _ => None,
     }
 }
 
@@ -70,13 +121,30 @@ pub(super) fn coalesced<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o
             }
         }
     }
-    if let Op::Identify { fields, .. } | Op::Company { fields, .. } = &mut op {
+    // A membership takes the identifies that it is merged with along.
+    if let Op::Identify { user, fields, keys } = &mut op
+        && let Some(company) = later.iter().find_map(|op| match op {
+            Op::Join { company, .. } => Some(company.clone()),
+            _ => None,
+        })
+    {
+        let (user, fields) = (user.clone(), std::mem::take(fields));
+        op = Op::Join { user, company, fields, keys: std::mem::take(keys) };
+    }
+    if let Op::Identify { fields, .. } | Op::Company { fields, .. } | Op::Join { fields, .. } =
+        &mut op
+    {
         let later = later.into_iter().filter_map(|op| match op {
             Op::Identify { fields, .. } | Op::Company { fields, .. } => Some(fields.clone()),
             _ => None,
         });
-        let writes = std::iter::once(std::mem::take(fields)).chain(later).collect();
-        *fields = PackedFields::coalesced(writes);
+        let first = Some(std::mem::take(fields)).filter(|fields| !fields.is_empty());
+        let mut writes: Vec<PackedFields> = first.into_iter().chain(later).collect();
+        *fields = match writes.len() {
+            0 => PackedFields::default(),
+            1 => writes.remove(0),
+            _ => PackedFields::coalesced(writes),
+        };
     }
     op
 }
@@ -150,6 +218,40 @@ mod tests {
         ];
         let merged = coalesced(&with(&[]), later.iter());
         assert_eq!(merged, with(&[(KeyKind::Email, "a@x.y"), (KeyKind::Phone, "+481")]));
+    }
+
+    fn join(company: &str) -> Op {
+        Op::Join {
+            user: "u".into(),
+            company: company.into(),
+            fields: PackedFields::default(),
+            keys: UserKeys::default(),
+        }
+    }
+
+    #[test]
+    fn membership_takes_identifies_along() {
+        // A membership merged with identifies is one op with all their fields; it is merged only where
+        // the account allows it, and never with a write that names another company.
+        let plan = identify(&[("plan", FieldClass::Custom, "1")]);
+        let city = identify(&[("city", FieldClass::Standard, "\"x\"")]);
+        for entry in [[&plan, &join("g"), &city], [&join("g"), &plan, &city]] {
+            let Op::Join { company, fields, .. } = coalesced(entry[0], entry[1..].iter().copied())
+            else {
+                unreachable!("a membership is among them")
+            };
+            assert_eq!(company.as_str(), "g");
+            assert_eq!((fields.get("plan"), fields.get("city")), (Some("1"), Some("\"x\"")));
+            assert_eq!(fields.layers().len(), 2);
+        }
+        let merges = |entry: &[Op], later: &Op, mode| can_merge(entry.iter(), later, mode);
+        let waiting = [plan.clone(), join("g")];
+        assert!(merges(&waiting, &join("g"), Coalescing::WithMemberships));
+        assert!(!merges(&waiting, &join("h"), Coalescing::WithMemberships));
+        assert!(!merges(&[plan], &join("g"), Coalescing::On));
+        let named = identify(&[("company_custom_id", FieldClass::Standard, "\"h\"")]);
+        assert!(!merges(&waiting, &named, Coalescing::WithMemberships));
+        assert!(!merges(&[named], &join("g"), Coalescing::WithMemberships));
     }
 
     #[test]

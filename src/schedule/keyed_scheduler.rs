@@ -29,6 +29,8 @@ pub struct OpId(u64);
 pub enum Coalescing {
     /// Writes of one user or company are merged.
     On,
+    /// Also a membership with the writes of its user: the account takes both in one request.
+    WithMemberships,
     /// Each is sent alone.
     Off,
 }
@@ -68,7 +70,7 @@ enum EntryState {
 
 impl EntryState {
     fn of(coalescing: Coalescing) -> Self {
-        if coalescing == Coalescing::On { Self::Open } else { Self::Isolated }
+        if coalescing == Coalescing::Off { Self::Isolated } else { Self::Open }
     }
 }
 
@@ -311,11 +313,12 @@ impl<T> KeyedScheduler<T> {
     fn enqueue(&mut self, queue: QueueId, op: PendingOp<T>) {
         let coalescing = self.coalescing;
         let queue = self.queue(queue);
-        if coalescing == Coalescing::On {
+        if coalescing != Coalescing::Off {
             let weight = Weight::of(&op.op);
             let waiting = queue.entries.iter_mut().rev().take(COALESCE_SEARCH_LIMIT);
             for entry in waiting.filter(|entry| entry.state == EntryState::Open) {
-                if coalesce::can_coalesce(&entry.ops[0].op, &op.op) {
+                let ops = entry.ops.iter().map(|op| &op.op);
+                if coalesce::can_merge(ops, &op.op, coalescing) {
                     let Some(both) = entry.weight.with(weight) else {
                         break;
                     };

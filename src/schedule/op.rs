@@ -92,6 +92,9 @@ pub enum Op {
         user: ExternalUserId,
         /// The company.
         company: ExternalCompanyId,
+        /// What is written to the user in the same request; empty unless identifies were merged
+        /// into the membership.
+        fields: PackedFields,
         /// What else may name the user.
         keys: UserKeys,
     },

@@ -15,6 +15,7 @@ use super::executor::OpExecutor;
 use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
 use super::profile::limits::name_std;
 use super::profile_cache;
+use crate::config::account::{AccountConfig, UpsertAnswer};
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use crate::schedule::Op;
@@ -24,7 +25,8 @@ use crate::schedule::Op;
 /// op that is rejected contributes what it sent until then.
 pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
     let types = AttributeTypes::default();
-    dry_run_with(ops, users, (&types, &types), Arc::new(NoopExecutorObserver)).await
+    let account = AccountConfig::default();
+    dry_run_with(ops, users, (&types, &types), &account, Arc::new(NoopExecutorObserver)).await
 }
 
 /// The same with the types of attributes that are created, for users and for companies, and an
@@ -33,19 +35,21 @@ pub async fn dry_run_with(
     ops: &[Op],
     users: &UsersConfig,
     types: (&AttributeTypes, &AttributeTypes),
+    account: &AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
 ) -> Vec<Request> {
-    let account = Arc::new(EmptyAccountStub::default());
-    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&account);
+    let stub = Arc::new(EmptyAccountStub::answering(account.upsert_answer));
+    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&stub);
     let usercom = OpExecutor::new(transport, users.clone(), DeliveryConfig::default(), probe)
-        .with_types(types.0, types.1);
+        .with_types(types.0, types.1)
+        .with_account(account);
     for op in ops {
         let outcome = usercom.execute(op, PriorSend::None, &mut Attempts::default()).await;
         if let Err(failure) = outcome {
             tracing::debug!(%failure, "the op would be rejected");
         }
     }
-    account.take()
+    stub.take()
 }
 
 /// An empty account that accepts everything and records it.
@@ -58,6 +62,8 @@ struct StubState {
     /// External id of a user or company, as it is in a path or a body -> remote id.
     users: HashMap<String, u64>,
     companies: HashMap<String, u64>,
+    /// What the answer to an upsert contains.
+    upsert_answer: UpsertAnswer,
     last_number: u64,
 }
 
@@ -77,6 +83,11 @@ impl EmptyAccountStub {
         }
         drop(state);
         stub
+    }
+
+    /// An account whose upserts are answered like this.
+    fn answering(upsert_answer: UpsertAnswer) -> Self {
+        Self(Mutex::new(StubState { upsert_answer, ..StubState::default() }))
     }
 
     /// The answer to a request, which is not recorded.
@@ -126,7 +137,11 @@ impl StubState {
             (Method::Post, "users/update_or_create/") => {
                 let created = !self.users.contains_key(&text(&body["custom_id"]));
                 let id = Self::number(&mut self.users, &mut self.last_number, &body);
-                (200, json!({"created": created, "id": id}))
+                let key = match self.upsert_answer {
+                    UpsertAnswer::Id => Value::Null,
+                    UpsertAnswer::UserKey => format!("key-{id}").into(),
+                };
+                (200, json!({"created": created, "id": id, "user_key": key}))
             }
             (_, "users-by-id/:id/" | "users-by-id/:id/events/") => match self.users.get(&id) {
                 Some(id) => (200, json!({"id": id, "user_key": format!("key-{id}")})),

@@ -23,7 +23,7 @@ pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
         }
         Op::Page { user, domain, path, at, .. } => {
             let view = site_views::View { domain, path, at: at.unwrap_or(now) };
-            site_views::body(user.as_str(), view)
+            site_views::body(&site_views::Viewer::Key(user.as_str().into()), view)
         }
         Op::Company { company, fields } => {
             let fields: Vec<_> = as_strings(fields).collect();
@@ -47,6 +47,7 @@ fn as_strings(fields: &PackedFields) -> impl Iterator<Item = (&str, Cow<'_, str>
 mod tests {
     use super::*;
     use crate::call::{Call, CallKind, Object};
+    use crate::config::account::AccountConfig;
     use crate::usercom::{PlanWarnings, Settings, WantedKeys, plan_call};
 
     #[test]
@@ -55,8 +56,12 @@ mod tests {
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
         call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
-        let settings =
-            Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+        let settings = Settings {
+            context_fields: true,
+            merge_anonymous: false,
+            account: AccountConfig::default(),
+            match_by: WantedKeys::NONE,
+        };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut PlanWarnings::default()).unwrap();
         let body = encoded(&ops[0], now).unwrap();

@@ -10,6 +10,7 @@ mod deliver;
 mod deploy;
 mod embedded;
 mod emulator;
+mod facts;
 mod faults;
 mod field;
 #[cfg(feature = "fluvio")]

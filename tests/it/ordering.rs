@@ -109,7 +109,12 @@ fn ops_of(n: usize, step: &Step) -> Vec<Op> {
         }],
         Step::Group { user, company: c, poison } => vec![
             Op::Company { company: company(c), fields: fields("n", n, *poison) },
-            Op::Join { user: id(user), company: company(c), keys: UserKeys::default() },
+            Op::Join {
+                user: id(user),
+                company: company(c),
+                fields: PackedFields::default(),
+                keys: UserKeys::default(),
+            },
         ],
         Step::Login { .. } => vec![],
     }

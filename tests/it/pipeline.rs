@@ -11,7 +11,7 @@ use crate::support::mix::{self, Expected};
 use crate::support::{EmulatorAccount, TestDir, json_of, usercom_sink};
 
 /// The content of an account, as [`Expected`].
-async fn held(account: &EmulatorAccount) -> Expected {
+pub(crate) async fn held(account: &EmulatorAccount) -> Expected {
     let mut held = Expected::default();
     let users = account.all("users/").await;
     let mut own_ids = BTreeMap::new();
@@ -42,7 +42,7 @@ async fn held(account: &EmulatorAccount) -> Expected {
     held
 }
 
-fn load() -> Vec<Value> {
+pub(crate) fn load() -> Vec<Value> {
     mix::beside_the_project().unwrap_or_else(|| mix::records(1000, "a"))
 }
 

@@ -1,14 +1,13 @@
 //! Checks sinks: inputs, the base URL, preset and mapping.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 
 use secrecy::ExposeSecret;
-use url::{Host, Url};
 
 use super::{FaultCollector, KnownNames, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{AttributeTypes, BufferKind, UnknownAttributes, UsercomSink, WhenFull};
+use crate::config::{BaseUrl, BaseUrlError};
 
 /// Faults of one sink. `path` is `sinks.NAME`.
 pub(super) fn check(
@@ -117,47 +116,29 @@ fn is_label(label: &str) -> bool {
 }
 
 fn check_endpoint(faults: &mut FaultCollector<'_>, path: ConfigPath, endpoint: &str) {
-    let example = "write the whole base URL: `https://acme.user.com/api/public/`";
-    let url = match Url::parse(endpoint) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        Ok(url) => {
-            // A long one is not a scheme: it may be a damaged user name and password.
-            let message = match url.scheme() {
-                short if short.len() <= 6 => {
-                    format!("the endpoint's scheme is `{short}`, not http or https")
+    let (message, help) = match BaseUrl::parse(endpoint) {
+        Ok(url) if url.is_unencrypted() => {
+            let message = "the API key would travel unencrypted";
+            faults.at("W0303", path, Target::Value, message, "use https");
+            return;
+        }
+        Ok(_) => return,
+        Err(error) => (
+            error.to_string(),
+            match error {
+                BaseUrlError::Syntax(_) | BaseUrlError::Scheme(_) => {
+                    "write the whole base URL: `https://acme.user.com/api/public/`"
                 }
-                _ => "the endpoint's scheme is neither http nor https".to_owned(),
-            };
-            faults.at("E0308", path, Target::Value, message, example);
-            return;
-        }
-        Err(error) => {
-            let message = format!("bad endpoint URL: {error}");
-            faults.at("E0308", path, Target::Value, message, example);
-            return;
-        }
+                BaseUrlError::Credentials => {
+                    "the API key is the only credential; write it as `api_key`"
+                }
+                BaseUrlError::QueryOrFragment => {
+                    "it is a base that paths are added to, and ends in `/`"
+                }
+            },
+        ),
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        let message = "the endpoint has a user name or password in it";
-        let help = "the API key is the only credential; write it as `api_key`";
-        faults.at("E0308", path, Target::Value, message, help);
-    } else if url.query().is_some() || url.fragment().is_some() {
-        let message = "the endpoint has a `?` or `#` in it";
-        let help = "it is a base that paths are added to, and ends in `/`";
-        faults.at("E0308", path, Target::Value, message, help);
-    } else if url.scheme() == "http" && !is_loopback(&url) {
-        let message = "the API key would travel unencrypted";
-        faults.at("W0303", path, Target::Value, message, "use https");
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
+    faults.at("E0308", path, Target::Value, message, help);
 }
 
 fn buffer(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink) {

@@ -546,7 +546,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
     }
 
     /// Repeated failures are logged at growing intervals.
-    fn tell(&self, request: &Request, attempts: &Attempts, why: &RetryReason) {
+    fn log_failure(&self, request: &Request, attempts: &Attempts, why: &RetryReason) {
         let (sink, route, failed) = (&*self.sink, request.route, attempts.failed);
         // In an outage every request fails; only its begin and its end are logged.
         let fails_alone =

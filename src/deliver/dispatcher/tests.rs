@@ -55,12 +55,16 @@ fn request(path: &str, idempotency: Idempotency) -> Request {
     }
 }
 
-struct Made<W> {
+struct TestDispatcher<W> {
     dispatcher: Arc<RequestDispatcher<W>>,
     stop: CancellationToken,
 }
 
-fn make<W: AttemptTransport>(wire: W, config: &RequestConfig, halt: OnAuthFailure) -> Made<W> {
+fn make<W: AttemptTransport>(
+    wire: W,
+    config: &RequestConfig,
+    halt: OnAuthFailure,
+) -> TestDispatcher<W> {
     let stop = CancellationToken::new();
     let settings = DispatcherSettings {
         sink: "crm",
@@ -73,7 +77,7 @@ fn make<W: AttemptTransport>(wire: W, config: &RequestConfig, halt: OnAuthFailur
         observer: Arc::new(crate::deliver::NoopDeliveryObserver),
         stop: stop.clone(),
     };
-    Made { dispatcher: Arc::new(RequestDispatcher::new(wire, settings)), stop }
+    TestDispatcher { dispatcher: Arc::new(RequestDispatcher::new(wire, settings)), stop }
 }
 
 fn fixed(n: u16) -> RequestConfig {

@@ -158,12 +158,12 @@ pub(super) struct Load {
 
 /// What was accepted and refused in each second.
 #[derive(Debug, Clone)]
-pub(super) struct Outcome {
+pub(super) struct BenchOutcome {
     pub(super) accepted: Vec<u32>,
     pub(super) refused: Vec<u32>,
 }
 
-impl Outcome {
+impl BenchOutcome {
     /// Accepted attempts a second, from one second to another.
     pub(super) fn rate(&self, from: usize, to: usize) -> f64 {
         f64::from(self.accepted[from..to].iter().sum::<u32>()) / (to - from) as f64
@@ -222,7 +222,7 @@ enum Step {
 type Event = Reverse<(Instant, Step, usize, usize, u32, AttemptTicket)>;
 
 /// Runs clients against a throttle.
-pub(super) fn run(throttle: Throttle, load: Load, seed: u64) -> Outcome {
+pub(super) fn run(throttle: Throttle, load: Load, seed: u64) -> BenchOutcome {
     let start = Instant::now();
     let mut clients: Vec<_> = (0..load.clients).map(|_| Client::new(start, load.users)).collect();
     run_clients(throttle, load, start, &mut clients, seed)
@@ -235,13 +235,13 @@ pub(super) fn run_clients(
     start: Instant,
     clients: &mut [Client],
     seed: u64,
-) -> Outcome {
+) -> BenchOutcome {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut events: BinaryHeap<Event> = BinaryHeap::new();
     let mut now = start;
     let mut at_server = 0;
     let seconds = load.length as usize + 1;
-    let mut outcome = Outcome { accepted: vec![0; seconds], refused: vec![0; seconds] };
+    let mut outcome = BenchOutcome { accepted: vec![0; seconds], refused: vec![0; seconds] };
     let end = start + Duration::from_secs_f64(load.length);
     let half = |rng: &mut StdRng| {
         Duration::from_secs_f64(load.latency * (0.5 + load.jitter * (rng.random::<f64>() - 0.5)))

@@ -1,30 +1,30 @@
-//! A limit on requests at a time: attempts are refused only above a number in flight.
+//! A limit of concurrent requests: attempts are refused only above a number in flight.
 
-/// More attempts in flight than this are counted as this many.
+/// Higher numbers in flight are counted as this number.
 const MAX_LEVEL: usize = 256;
-/// Attempts at the limit until one above it is tried.
+/// Attempts at the limit after which one above it is tried.
 const PROBE_EVERY: u32 = 40;
-/// What an older count is worth after each refusal.
+/// The weight of older counts after each refusal.
 const DECAY: f64 = 0.98;
-/// The evidence that is needed: accepted attempts at or below the limit, and how often it
-/// happened that one was accepted after a refusal.
+/// The necessary evidence: accepted attempts at or below the limit, and how often an attempt was
+/// accepted after a refusal.
 const MIN_ACCEPTED: f64 = 20.0;
 const MAX_MIN_ACCEPTED: f64 = 2000.0;
 const MIN_ALTERNATIONS: f64 = 5.0;
-/// The share refused at or below the limit at most, and above it at least.
+/// The largest refused share at or below the limit, and the smallest above it.
 const MAX_REFUSED_BELOW: f64 = 0.02;
 const MIN_REFUSED_ABOVE: f64 = 0.2;
-/// As many refusals at or below the limit disprove it.
+/// This many refusals at or below the limit disprove it.
 const MAX_CONTRADICTIONS: f64 = 2.5;
 
-/// Whether an attempt is one more than the limit allows, to see whether it still holds.
+/// Whether an attempt is one more than the limit allows, to test whether it still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CapProbe {
     No,
     Above,
 }
 
-/// How many attempts may be in flight, learnt from which ones were refused.
+/// How many attempts may be in flight, estimated from which ones were refused.
 #[derive(Debug, Clone)]
 pub(super) struct InFlightCap {
     accepted: Vec<f64>,
@@ -52,7 +52,7 @@ impl InFlightCap {
         }
     }
 
-    /// A limit that was known before.
+    /// Starts with a limit that was known before.
     pub(super) fn with_limit(limit: u32) -> Self {
         Self { limit: Some(limit), ..Self::new() }
     }
@@ -71,7 +71,7 @@ impl InFlightCap {
         }
     }
 
-    /// An attempt starts, as number `level` of those in flight.
+    /// Reports that an attempt starts, as number `level` of those in flight.
     pub(super) fn sent(&mut self, level: u32) -> CapProbe {
         match self.limit {
             Some(limit) if level > limit => {
@@ -85,7 +85,7 @@ impl InFlightCap {
         }
     }
 
-    /// An attempt that was number `level` in flight was accepted.
+    /// Reports that an attempt that was number `level` in flight was accepted.
     pub(super) fn accepted(&mut self, level: u32, probe: CapProbe) {
         self.accepted[index(level)] += 1.0;
         let Some(limit) = self.limit else { return };
@@ -99,7 +99,7 @@ impl InFlightCap {
         }
     }
 
-    /// An attempt that was number `level` in flight was refused.
+    /// Reports that an attempt that was number `level` in flight was refused.
     pub(super) fn refused(&mut self, level: u32, probe: CapProbe) {
         self.refused[index(level)] += 1.0;
         if probe == CapProbe::Above {
@@ -113,12 +113,12 @@ impl InFlightCap {
         self.alternations *= DECAY;
     }
 
-    /// Something was accepted after a refusal.
+    /// Reports that an attempt was accepted after a refusal.
     pub(super) fn alternated(&mut self) {
         self.alternations += 1.0;
     }
 
-    /// Everything was refused: that says nothing about the number in flight.
+    /// Reports that everything was refused, which shows nothing about the number in flight.
     pub(super) fn forget_evidence(&mut self) {
         self.alternations = 0.0;
         self.accepted.fill(0.0);
@@ -145,7 +145,7 @@ impl InFlightCap {
         edge
     }
 
-    /// Looks for a limit in what was refused.
+    /// Searches a limit in what was refused.
     pub(super) fn learn(&mut self) -> Option<u32> {
         if self.alternations < MIN_ALTERNATIONS {
             return None;
@@ -157,7 +157,7 @@ impl InFlightCap {
         self.limit
     }
 
-    /// Whether the limit still explains what is refused. If not it is forgotten, and the next one
+    /// Whether the limit still explains what is refused. If not, it is removed, and the next one
     /// needs more evidence.
     pub(super) fn still_fits(&mut self) -> bool {
         let Some(limit) = self.limit else { return false };

@@ -1,6 +1,7 @@
-//! Tells refusals by chance from those of a quota: only the latter become fewer at a slower pace.
+//! Distinguishes refusals by chance from those of a quota: only the latter become fewer at a slower
+//! pace.
 
-/// Attempts that must be seen at the faster and at the slower pace.
+/// The necessary attempts at the faster and at the slower pace.
 const MIN_FAST: f64 = 25.0;
 const MIN_SLOW: f64 = 80.0;
 /// A pace of at least this share of another is as fast, one below the second is slower.
@@ -10,9 +11,9 @@ const SLOWER: f64 = 0.92;
 const MIN_SHARE: f64 = 0.06;
 /// A refused share that stays above this part of itself does not depend on the pace.
 const STAYS: f64 = 0.6;
-/// After as many attempts without many refusals a trial is given up.
+/// After this many attempts without many refusals a trial ends.
 const MAX_TRIAL: f64 = 200.0;
-/// A share that is lower than was assumed is approached by this part of the difference.
+/// A share that is lower than assumed is approached by this part of the difference.
 const CORRECTION: f64 = 0.2;
 /// A smaller share counts as none.
 const NEGLIGIBLE: f64 = 0.02;
@@ -38,7 +39,7 @@ impl RefusedShare {
 /// The pace at which refusals began.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TrialPace {
-    /// Unlimited; it was about so many attempts a second.
+    /// Unlimited; it was about this many attempts per second.
     Unpaced(f64),
     Paced(f64),
 }
@@ -67,7 +68,7 @@ pub(super) struct RandomRefusals {
 }
 
 impl RandomRefusals {
-    /// A share that was known before.
+    /// Starts with a share that was known before.
     pub(super) fn with_share(share: f64) -> Self {
         Self { share, trial: None }
     }
@@ -77,12 +78,12 @@ impl RandomRefusals {
         self.share
     }
 
-    /// What was refused so far had another reason.
+    /// Reports that what was refused so far had another reason.
     pub(super) fn abandon_trial(&mut self) {
         self.trial = None;
     }
 
-    /// How much more was refused than chance explains.
+    /// The refused share that chance does not explain.
     pub(super) fn excess(&mut self, seen: RefusedShare) -> f64 {
         let value = seen.value();
         if self.share == 0.0 {
@@ -99,8 +100,8 @@ impl RandomRefusals {
         (value - explained).max(0.0)
     }
 
-    /// Notes what was refused at a pace. Returns the pace to return to when it turns out that the
-    /// pace was not the reason.
+    /// Records what was refused at a pace. Returns the pace to return to if the pace was not the
+    /// reason.
     pub(super) fn note(&mut self, pace: TrialPace, seen: RefusedShare) -> Option<TrialPace> {
         let begins = seen.refused > 0.0 && self.share == 0.0;
         let fresh = begins.then_some(Trial { pace, fast: seen, slow: RefusedShare::default() });

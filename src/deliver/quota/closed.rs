@@ -10,39 +10,39 @@ use super::secs;
 const FIRST_GAP: f64 = 0.05;
 /// The longest gap between two probes, in seconds.
 const MAX_GAP: f64 = 600.0;
-/// Windows that services usually have, in seconds: their ends are worth a probe.
+/// Common lengths of windows, in seconds: a probe is sent at their ends.
 pub(super) const USUAL_WINDOWS: [f64; 14] =
     [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0];
-/// A second probe soon after the end of a usual window, in shares of it.
+/// A second probe soon after the end of a common window, in shares of it.
 const SECOND_LOOK: f64 = 1.03;
 /// For this share of a known window its end may be late.
 const OVERDUE: f64 = 0.15;
-/// `Retry-After: 1` is the least that most services can say and may mean any part of a second.
+/// `Retry-After: 1` is the shortest value of most services and may mean any part of a second.
 pub(super) const VAGUE_HINT: Duration = Duration::from_secs(1);
 
-/// The time since everything is refused.
+/// The time since which everything is refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClosedPeriod {
     pub(super) since: Instant,
     /// When the next probe may start.
     pub(super) next_probe: Instant,
-    /// When the probe that is not answered yet was started.
+    /// When the probe without a response started.
     pub(super) probe: Option<Instant>,
-    /// When the latest of the refused attempts was started.
+    /// When the latest of the refused attempts started.
     pub(super) refused: Instant,
     pub(super) probes: u32,
 }
 
-/// What the times of the probes rest on.
+/// The basis of the times of the probes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProbeBasis {
-    /// When the present window began, as far as is known.
+    /// When the current window began, as far as is known.
     pub(super) began: Instant,
-    /// What was accepted since. Probes are refusals: few accepted attempts allow few of them.
+    /// What was accepted since. Probes are refused, too: few accepted attempts allow few of them.
     pub(super) accepted: f64,
-    /// Between which moments the window ends, if its length is known.
+    /// The times between which the window ends, if its length is known.
     pub(super) end: Option<(Instant, Instant)>,
-    /// Seconds from a request to its answer: the server counts somewhere in between.
+    /// Seconds from a request to its response: the server counts at some time in between.
     pub(super) rtt: f64,
 }
 
@@ -51,7 +51,7 @@ impl ClosedPeriod {
         Self { since: now, next_probe: now, probe: None, refused, probes: 0 }
     }
 
-    /// Sets the moment of the next probe. Returns how far away it is.
+    /// Sets the time of the next probe. Returns how far away it is.
     pub(super) fn schedule(
         &mut self,
         now: Instant,
@@ -75,7 +75,7 @@ impl ClosedPeriod {
             _ => 1.0,
         };
         let mut gap = (waited * share).clamp(FIRST_GAP, MAX_GAP);
-        // The end of a usual window at about that time is the better moment.
+        // The end of a common window at about that time is the better choice.
         let age = secs(now, basis.began);
         let ends = USUAL_WINDOWS.iter().flat_map(|window| [*window, window * SECOND_LOOK]);
         let mut left = ends.map(|end| end + 0.01 + basis.rtt - age);

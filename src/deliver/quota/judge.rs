@@ -1,4 +1,4 @@
-//! What the estimator concludes from a span of answers, and from the end of a closed period.
+//! The conclusions of the estimator from a span of responses, and from the end of a closed period.
 
 use tokio::time::Instant;
 
@@ -9,32 +9,33 @@ use super::pace::PaceEstimate;
 use super::window::{MIN_COUNT, WindowFill};
 use super::{RefusalRun, secs};
 
-/// A closed period of at least this many seconds ends a cycle; a shorter one is a sign of a pace
-/// that is too fast.
+/// A closed period of at least this many seconds ends a cycle; a shorter one shows that the pace is
+/// too fast.
 const LONG_CLOSED: f64 = 0.5;
-/// A pace that is searched for after the first closed period, as a multiple of what was accepted.
+/// The pace that is tried after the first closed period, as a multiple of what was accepted.
 const SEARCH_FACTOR: f64 = 8.0;
-/// How far above a measured rate to go, so that a rate that is now higher is noticed.
+/// How far above a measured rate to go, so that a higher rate is noticed.
 const ABOVE: f64 = 1.015;
 /// The step down after a few refusals.
 const STEP_DOWN: f64 = 0.985;
 /// A refused share up to this much is few.
-const FEW: f64 = 0.03;
-/// The step below a rate that was proven shortly before it was refused.
+const SMALL_SHARE: f64 = 0.03;
+/// The step below a rate that was measured shortly before it was refused.
 const BELOW_PROVEN: f64 = 0.965;
-/// A larger refused share disproves it.
+/// A larger refused share disproves the measured rate.
 const DISPROVED: f64 = 0.6;
 /// The pace is not raised while less than this share of it is used.
 const USED: f64 = 0.7;
 /// A doubling of the growth takes at most this many seconds where no window is known.
 const MAX_DOUBLING_SECS: f64 = 5.0;
-/// Attempts without a pace from which their refused share is judged, and a share that is too much.
+/// Attempts without a pace after which their refused share is evaluated, and a share that is too
+/// large.
 const MIN_UNPACED: f64 = 100.0;
 const MAX_UNPACED_SHARE: f64 = 0.05;
-/// Attempts that are needed where refusals by chance make each measure uncertain.
+/// Attempts that are necessary if refusals by chance make each measurement uncertain.
 const MIN_WITH_CHANCE: f64 = 300.0;
 
-/// Answers since the pace was judged last, to attempts from after that.
+/// Responses to attempts that started after the pace was evaluated last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JudgedSpan {
     pub(super) since: Instant,
@@ -65,12 +66,12 @@ impl QuotaEstimator {
         self.span = JudgedSpan::new(now);
     }
 
-    /// Something was accepted again. `started`: when that attempt was.
+    /// Reports that an attempt was accepted again. `started`: when it started.
     pub(super) fn reopen(&mut self, now: Instant, started: Instant, closed: ClosedPeriod) {
         self.closed = None;
         let waited = secs(now, closed.since);
         if closed.probes == 0 && waited < 0.5 * self.rtt.max(0.02) {
-            // An answer that was on its way already: nothing was closed.
+            // The response was under way already: nothing was closed.
             self.run = RefusalRun::default();
             return;
         }
@@ -87,12 +88,12 @@ impl QuotaEstimator {
         self.edge = now;
     }
 
-    /// The rate accepted over the last second, or over as many attempts as say something.
+    /// The rate accepted over the last second, or over as many attempts as are significant.
     fn recent_rate(&self, now: Instant, pace: f64) -> f64 {
         self.recent.rate(now, (40.0 / pace).max(1.0))
     }
 
-    /// A short closed period, until `until`: the pace was too fast.
+    /// Handles a short closed period, until `until`: the pace was too fast.
     fn slow_down(&mut self, now: Instant, until: Instant) {
         let Some(pace) = self.rate() else {
             let begin = self.cycle.start().unwrap_or(self.span.since);
@@ -107,7 +108,7 @@ impl QuotaEstimator {
         self.set_pace(now, rate.clamp(pace * 0.25, pace * STEP_DOWN));
     }
 
-    /// A long closed period: the rest of a window, a smaller quota, or a disturbance.
+    /// Handles a long closed period: the rest of a window, a smaller quota, or a disturbance.
     fn end_cycle(&mut self, now: Instant, closed: ClosedPeriod, waited: f64) {
         let active = secs(closed.since, self.cycle.start().unwrap_or(closed.since));
         let was_kept = self.pace_kept.is_some_and(|at| secs(closed.since, at) < 2.0 * waited + 2.0);
@@ -115,7 +116,7 @@ impl QuotaEstimator {
         let window = self.cycle.window();
         let measured = match window {
             Some(window) => window.rate(),
-            // The end lies between the last refusal and now.
+            // The end is between the last refusal and now.
             None if seen.length < 3.0 => {
                 seen.count / (seen.length - 0.5 * secs(now, closed.refused)).max(0.05)
             }
@@ -123,7 +124,7 @@ impl QuotaEstimator {
         };
         let believed = was_kept || window.is_some();
         match self.pace.as_ref().map(PaceEstimate::base) {
-            // Nothing was ever accepted: that is no rate.
+            // Nothing was ever accepted: there is no rate.
             None if seen.count < 2.0 => {}
             None if !believed => self.keep_pace(now, SEARCH_FACTOR * measured),
             Some(base) if !believed && measured < 0.9 * base && active > 2.0 => {
@@ -143,13 +144,13 @@ impl QuotaEstimator {
         self.slow_growth(self.edges_apart.unwrap_or(0.0));
     }
 
-    /// Takes a closed period for a disturbance and goes on at this pace.
+    /// Treats a closed period as a disturbance and continues at this pace.
     fn keep_pace(&mut self, now: Instant, base: f64) {
         self.pace_kept = Some(now);
         self.set_pace(now, base);
     }
 
-    /// Where refusals come this many seconds apart, growth takes its time.
+    /// If refusals are this many seconds apart, growth is slower.
     fn slow_growth(&mut self, apart: f64) {
         let slow = match self.cycle.window() {
             Some(window) => window.length,
@@ -160,7 +161,7 @@ impl QuotaEstimator {
         }
     }
 
-    /// Concludes what it can after an accepted attempt. `alternated`: the one before was refused.
+    /// Evaluates what it can after an accepted attempt. `alternated`: the one before was refused.
     pub(super) fn judge(&mut self, now: Instant, started: Instant, alternated: bool) {
         let Some(pace) = &mut self.pace else { return self.judge_unpaced(now) };
         let rate = pace.rate();
@@ -223,8 +224,8 @@ impl QuotaEstimator {
         }
     }
 
-    /// Whether the span says enough about the pace. It is exact where something was accepted after
-    /// a refusal at both ends.
+    /// Whether the span is long enough to evaluate the pace. It is exact if an attempt was accepted
+    /// after a refusal at both ends.
     fn is_conclusive(&self, length: f64, alternated: bool) -> bool {
         let (accepted, refused) = (self.span.accepted, self.span.refused);
         if self.chance.share() > 0.0 {
@@ -245,7 +246,7 @@ impl QuotaEstimator {
         }
     }
 
-    /// Something was accepted after refusals: with a window, the next one begins.
+    /// Reports that an attempt was accepted after refusals: with a window, the next one begins.
     fn note_edge(&mut self, now: Instant) {
         let apart = secs(now, self.edge);
         self.edge = now;
@@ -257,7 +258,7 @@ impl QuotaEstimator {
 
     /// The pace after a span in which too much was refused.
     fn slower(&self, now: Instant, rate: f64, length: f64, excess: f64) -> f64 {
-        if excess <= FEW {
+        if excess <= SMALL_SHARE {
             return rate * STEP_DOWN;
         }
         let by_chance = 1.0 - self.chance.share();
@@ -275,7 +276,7 @@ impl QuotaEstimator {
         (measured * ABOVE).clamp(0.02 * rate, STEP_DOWN * rate)
     }
 
-    /// Without a pace: sets one when too much is refused, to see whether that helps.
+    /// Without a pace: sets one when too much is refused, to find out whether that helps.
     fn judge_unpaced(&mut self, now: Instant) {
         let seen = self.span.share();
         if seen.attempts < MIN_UNPACED {

@@ -1,4 +1,4 @@
-//! What of an estimate is stored, so that a restart does not learn it again.
+//! The part of an estimate that is stored, so that a restart does not have to learn it again.
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -9,29 +9,29 @@ use super::pace::PaceEstimate;
 use super::window::{QuotaCycle, QuotaWindow};
 use super::{QuotaEstimator, secs};
 
-/// A number that differs by less than this share is the same.
+/// Two numbers that differ by less than this share are equal.
 const SAME: f64 = 0.03;
-/// How long a pace that was resumed after a closed period is on trial, in seconds.
+/// How long a pace that was resumed after a closed period is tested, in seconds.
 const TRIAL_SECS: f64 = 5.0;
-/// The highest rate, window length in seconds, window count, in-flight limit and share
-/// by chance that make sense. What is stored may have been edited.
+/// The highest valid rate, window length in seconds, window count, in-flight limit and share by
+/// chance. The stored row may have been edited.
 const MAX_RATE: f64 = 1e5;
 const MAX_WINDOW_SECS: f64 = 86_400.0 * 31.0;
 const MAX_WINDOW_COUNT: f64 = 1e9;
 const MAX_IN_FLIGHT: u32 = 100_000;
 const MAX_BY_CHANCE: f64 = 0.9;
 
-/// What was learned of a throttle. Its JSON is stored: names stay, and each may be missing.
+/// The estimate of a throttle. Its JSON is stored: names never change, and each may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnedQuota {
-    /// Attempts a second.
+    /// Attempts per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
-    /// The length of the server's window in seconds, and what it holds.
+    /// The length of the server's window in seconds, and its count.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<(f64, f64)>,
-    /// Requests at a time.
+    /// Concurrent requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_flight: Option<u32>,
     /// The share that is refused by chance.
@@ -66,14 +66,14 @@ impl LearnedQuota {
     }
 }
 
-/// A number that makes sense.
+/// A valid number.
 fn sane(value: f64, most: f64) -> Option<f64> {
     (value.is_finite() && value > 0.0 && value <= most).then_some(value)
 }
 
 impl QuotaEstimator {
-    /// What was learned so far; `None` while everything is refused, and shortly after that, when
-    /// the pace may be far too fast.
+    /// The estimate so far; `None` while everything is refused, and shortly after that, when the
+    /// pace may be far too fast.
     pub fn learned(&self, now: Instant) -> Option<LearnedQuota> {
         let is_tried = self.pace_kept.is_some_and(|at| secs(now, at) < TRIAL_SECS);
         if self.closed.is_some() || is_tried {
@@ -88,7 +88,7 @@ impl QuotaEstimator {
         })
     }
 
-    /// An estimator that begins with what was learned before.
+    /// An estimator that starts with an earlier estimate.
     pub fn with_learned(now: Instant, learned: LearnedQuota) -> Self {
         let mut estimator = Self::new(now);
         if let Some(rate) = learned.rate.and_then(|rate| sane(rate, MAX_RATE)) {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn nothing_is_learned_while_everything_is_refused() {
-        // Guarantees that a storm's estimate is not stored.
+        // Guarantees that an estimate during a storm of refusals is not stored.
         let now = Instant::now();
         let mut estimator = QuotaEstimator::new(now);
         assert_eq!(estimator.learned(now), Some(LearnedQuota::default()));

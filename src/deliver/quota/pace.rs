@@ -1,24 +1,24 @@
-//! How fast attempts may start, and how that grows while nothing is refused.
+//! How fast attempts may start, and how the pace grows while nothing is refused.
 
 use tokio::time::Instant;
 
 use super::super::rate::GcraLimiter;
 
-/// The slowest and the fastest pace, in attempts a second.
+/// The slowest and the fastest pace, in attempts per second.
 const SLOWEST: f64 = 0.005;
 const FASTEST: f64 = 1e5;
 /// Growth begins with this share of the base and doubles from there.
 const FIRST_GROWTH: f64 = 0.01;
-/// After as many doublings the pace is well above the base: growth goes twice as fast.
+/// After this many doublings the pace is well above the base: growth is twice as fast.
 const NEAR_DOUBLINGS: f64 = 2.6;
 const MAX_DOUBLINGS: f64 = 40.0;
-/// A raised quota starts with as many doublings.
+/// A raised quota starts with this many doublings.
 const RAISED_DOUBLINGS: f64 = 4.5;
-/// The least time of a doubling, in seconds and in attempts.
+/// The shortest time of a doubling, in seconds and in attempts.
 const MIN_DOUBLING_SECS: f64 = 1.5;
 const MIN_DOUBLING_ATTEMPTS: f64 = 25.0;
 
-/// A pace: a base that the server was seen to allow, and what it grew by since.
+/// A pace: a base that the server allowed, and its growth since then.
 ///
 /// Growth is slow near the base, where refusals are likely, and accelerates: 1 % after the first
 /// doubling time, 30 % after four, ten times after seven.
@@ -38,12 +38,12 @@ impl PaceEstimate {
         Self { base, doublings: 0.0, doubling_secs: 0.0, limiter }
     }
 
-    /// Attempts a second without the growth.
+    /// Attempts per second without the growth.
     pub(super) fn base(&self) -> f64 {
         self.base
     }
 
-    /// Attempts a second at present.
+    /// Attempts per second now.
     pub(super) fn rate(&self) -> f64 {
         (self.base * (1.0 + FIRST_GROWTH * (self.doublings.exp2() - 1.0))).min(FASTEST)
     }
@@ -60,7 +60,7 @@ impl PaceEstimate {
         self.doubling_secs = seconds;
     }
 
-    /// For this long the pace was used up and nothing was refused.
+    /// Reports that for this time the pace was used up and nothing was refused.
     pub(super) fn grow(&mut self, seconds: f64) {
         let doubling = (MIN_DOUBLING_ATTEMPTS / self.rate()).max(MIN_DOUBLING_SECS);
         let doubling = doubling.max(self.doubling_secs);
@@ -69,7 +69,7 @@ impl PaceEstimate {
         self.limiter.set_per_second(self.rate());
     }
 
-    /// The server was seen to allow more than was known.
+    /// Reports that the server allowed more than was known.
     pub(super) fn quota_was_raised(&mut self) {
         self.base = self.rate();
         self.doubling_secs = 0.0;

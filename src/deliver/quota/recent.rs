@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 /// The first length of a step. It doubles when there are too many steps.
 const FIRST_STEP: Duration = Duration::from_millis(20);
-/// The most steps that are remembered.
+/// The most steps that are stored.
 const MAX_STEPS: usize = 2000;
-/// Older attempts are forgotten.
+/// Older attempts are removed.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// How many attempts were accepted when.
+/// The times of accepted attempts.
 #[derive(Debug, Clone)]
 pub(super) struct AcceptedLog {
     steps: VecDeque<(Instant, u32)>,
@@ -24,7 +24,7 @@ impl AcceptedLog {
         Self { steps: VecDeque::new(), step: FIRST_STEP }
     }
 
-    /// An attempt was accepted.
+    /// Records an accepted attempt.
     pub(super) fn add(&mut self, now: Instant) {
         match self.steps.back_mut() {
             Some((since, count)) if now < *since + self.step => *count += 1,
@@ -38,7 +38,7 @@ impl AcceptedLog {
         }
     }
 
-    /// Joins neighbours into steps of twice the length.
+    /// Merges neighbours into steps of twice the length.
     fn coarsen(&mut self) {
         self.step *= 2;
         let mut coarse: VecDeque<(Instant, u32)> = VecDeque::with_capacity(MAX_STEPS);
@@ -51,7 +51,7 @@ impl AcceptedLog {
         self.steps = coarse;
     }
 
-    /// Accepted attempts a second, over the last seconds.
+    /// Accepted attempts per second, over the last seconds.
     pub(super) fn rate(&self, now: Instant, seconds: f64) -> f64 {
         let from = now.checked_sub(Duration::from_secs_f64(seconds)).unwrap_or(now);
         let newest_first = self.steps.iter().rev();

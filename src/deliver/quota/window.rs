@@ -7,21 +7,21 @@ use tokio::time::Instant;
 use super::closed::USUAL_WINDOWS;
 use super::secs;
 
-/// Windows whose length and count differ by less than this share are the same.
+/// Windows whose length and count differ by less than this share are equal.
 const TOLERANCE: f64 = 0.12;
-/// The differences that are measuring errors in any case: seconds and attempts.
+/// The errors of every measurement: seconds and attempts.
 const MIN_TOLERANCE_SECS: f64 = 0.3;
 const MIN_TOLERANCE_COUNT: f64 = 3.0;
-/// A window that is used up to this share was full.
+/// A window that is used up to this share counts as full.
 const FULL: f64 = 0.85;
-/// A cycle may be at most as many windows.
+/// A cycle may have at most this many windows.
 const MAX_WINDOWS: f64 = 8.0;
-/// A shorter window, in seconds, is no different from a rate.
+/// A shorter window, in seconds, is treated as a rate.
 const MIN_LENGTH: f64 = 3.0;
 /// Windows of fewer attempts are too coarse for a step of a few percent.
 pub(super) const MIN_COUNT: f64 = 60.0;
 
-/// A window: its length in seconds and what it holds.
+/// A window: its length in seconds and its count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct QuotaWindow {
     pub(super) length: f64,
@@ -29,7 +29,7 @@ pub(super) struct QuotaWindow {
 }
 
 impl QuotaWindow {
-    /// This window, corrected, if what was seen is the same again or several in a row.
+    /// This window, corrected, if the measured one is equal, or several of it in a row.
     fn repeated(self, seen: Self) -> Option<Self> {
         let near = |a: f64, b: f64, least: f64| (a - b).abs() <= (TOLERANCE * b).max(least);
         let times = (seen.length / self.length).round().clamp(1.0, MAX_WINDOWS);
@@ -46,22 +46,22 @@ impl QuotaWindow {
         Some(if several { self } else { Self { length: usual(mean), count: once.count } })
     }
 
-    /// Attempts a second.
+    /// Attempts per second.
     pub(super) fn rate(self) -> f64 {
         self.count / self.length
     }
 }
 
-/// The length that a measured one most likely is: ends are noticed late, hardly ever early.
+/// The most likely length for a measured one: ends are noticed late, hardly ever early.
 fn usual(length: f64) -> f64 {
     let near = |usual: &&f64| (0.92..1.01).contains(&(**usual / length));
     USUAL_WINDOWS.iter().find(near).copied().unwrap_or(length)
 }
 
-/// How full the present window is although nothing was refused.
+/// How full the current window is although nothing was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowFill {
-    /// It may be the same as ever.
+    /// It may be equal to earlier ones.
     Usual,
     /// A little more than it ever held.
     Full,
@@ -69,7 +69,7 @@ pub(super) enum WindowFill {
     Over,
 }
 
-/// What was accepted since the end of the last closed period, and what earlier cycles tell.
+/// What was accepted since the end of the last closed period, and the results of earlier cycles.
 #[derive(Debug, Clone)]
 pub(super) struct QuotaCycle {
     start: Option<Instant>,
@@ -77,11 +77,11 @@ pub(super) struct QuotaCycle {
     last: Option<QuotaWindow>,
     /// How long before the end of the last closed period something was still refused, in seconds.
     lag: f64,
-    /// Known once two cycles were the same.
+    /// Known once two cycles were equal.
     window: Option<QuotaWindow>,
-    /// When the present window began, as far as is known, and what was accepted in it.
+    /// When the current window began, as far as is known, and what was accepted in it.
     present: Option<(Instant, f64)>,
-    /// The length of windows when it is not known any more what they hold. Each is then a cycle.
+    /// The length of windows while their count is not known any more. Each is then a cycle.
     rolling: Option<f64>,
 }
 
@@ -91,7 +91,7 @@ impl QuotaCycle {
         Self { start, accepted: 0.0, last, lag: 0.0, window, present, rolling }
     }
 
-    /// A window that was known before.
+    /// Starts with a window that was known before.
     pub(super) fn with_window(window: QuotaWindow) -> Self {
         Self { last: Some(window), window: Some(window), ..Self::new() }
     }
@@ -108,7 +108,7 @@ impl QuotaCycle {
         self.accepted
     }
 
-    /// An attempt that was started then was accepted.
+    /// Records that an attempt that started at this time was accepted.
     pub(super) fn accept(&mut self, started: Instant) {
         self.start.get_or_insert(started);
         self.accepted += 1.0;
@@ -140,12 +140,12 @@ impl QuotaCycle {
         }
     }
 
-    /// A window began now.
+    /// Reports that a window begins now.
     pub(super) fn window_began(&mut self, now: Instant) {
         self.present = Some((now, 0.0));
     }
 
-    /// Windows hold more than they did; it is not known yet by how much.
+    /// Reports that windows hold more than before; it is not known yet by how much.
     pub(super) fn quota_was_raised(&mut self) {
         self.rolling = self.window.take().map(|window| window.length);
         if let Some((start, count)) = self.present {
@@ -154,15 +154,15 @@ impl QuotaCycle {
         }
     }
 
-    /// A closed period is over: its last refused attempt was started at `refused`, and the one
-    /// that was accepted now belongs to the next cycle. Returns the length and count of this one.
+    /// Ends a closed period: its last refused attempt started at `refused`, and the attempt that
+    /// was accepted now belongs to the next cycle. Returns the length and count of this one.
     pub(super) fn end(&mut self, now: Instant, refused: Instant) -> QuotaWindow {
         self.lag = secs(now, refused);
         self.accepted -= 1.0;
         if let (Some(window), Some((start, count))) = (self.window, self.present)
             && count < FULL * window.count
         {
-            // The windows before were full, this one was not: they tell nothing about it.
+            // The windows before were full, this one was not: they show nothing about it.
             (self.start, self.accepted) = (Some(start), count);
         }
         let length = self.start.map_or(0.0, |start| secs(now, start)).max(1e-3);
@@ -182,8 +182,8 @@ impl QuotaCycle {
         self.window_began(now);
     }
 
-    /// Between which moments the present cycle ends if it is like the last, or the present window
-    /// if its length is known.
+    /// The times between which the current cycle ends if it is equal to the last, or the current
+    /// window if its length is known.
     pub(super) fn expected_end(&self, now: Instant) -> Option<(Instant, Instant)> {
         let length = self.window.or(self.last)?.length;
         let start = match (self.window, self.present) {

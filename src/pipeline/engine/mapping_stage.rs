@@ -208,7 +208,7 @@ impl MappingStage {
                     calls.push(PlannedCall {
                         kind: call.kind,
                         ops,
-                        identity_link: identity_link(call),
+                        identity_link: identity_link(call, &self.settings),
                         key,
                         seen,
                     });
@@ -221,7 +221,7 @@ impl MappingStage {
                 }
             }
         }
-        notes.tell(&*self.probe);
+        notes.report_to(&*self.probe);
         MappingOutcome::Calls(calls)
     }
 
@@ -258,16 +258,17 @@ fn detach(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
 }
 
-fn identity_link(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
+fn identity_link(call: &Call<'_>, settings: &Settings) -> Option<(ExternalUserId, ExternalUserId)> {
     let former = match call.kind {
         CallKind::Alias => &call.previous_id,
         _ => &call.anonymous_id,
     };
     match (former, &call.user_id) {
         (Some(anonymous), Some(user)) => {
-            let (anonymous, user) = (anonymous.trim(), user.trim());
+            let (anonymous, user) =
+                (settings.own_id(anonymous.trim()), settings.own_id(user.trim()));
             let two = !anonymous.is_empty() && !user.is_empty() && anonymous != user;
-            two.then(|| (ExternalUserId::from(anonymous), ExternalUserId::from(user)))
+            two.then(|| (ExternalUserId::from(&*anonymous), ExternalUserId::from(&*user)))
         }
         _ => None,
     }

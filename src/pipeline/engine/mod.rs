@@ -138,7 +138,11 @@ impl Engine {
             CompletionWriter::start(&mut helpers, Arc::clone(&parts.buffer));
         let marks = DispatchMarks::new();
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
-        let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
+        let folding = match (delivery.fold, parts.config.account.company_in_upsert.adds_members()) {
+            (true, true) => Coalescing::WithMemberships,
+            (true, false) => Coalescing::On,
+            (false, _) => Coalescing::Off,
+        };
         Self {
             name: parts.name,
             usercom: parts.usercom,

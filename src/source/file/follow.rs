@@ -176,13 +176,13 @@ impl Follow {
             }
         }
         for id in unknown {
-            self.order.put_back(id, &self.tailers);
+            self.order.requeue(id, &self.tailers);
         }
         for id in cut_off {
             if let Some(mut tailer) = self.tailers.remove(&id) {
                 self.content_lost(&mut tailer).await;
                 self.tailers.insert(id, tailer);
-                self.order.put_back(id, &self.tailers);
+                self.order.requeue(id, &self.tailers);
             }
         }
     }
@@ -340,7 +340,7 @@ impl Follow {
             match action {
                 TailAction::Restart => {
                     self.tailers.insert(id, tailer);
-                    self.order.put_back(id, &self.tailers);
+                    self.order.requeue(id, &self.tailers);
                 }
                 TailAction::Close => {
                     self.order.remove(id);

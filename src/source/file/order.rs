@@ -95,7 +95,7 @@ impl ReadOrder {
     }
 
     /// A begun file is unidentified again: it comes where its name says, or last where it has none.
-    pub(super) fn put_back(&mut self, id: FileId, tailers: &Tailers) {
+    pub(super) fn requeue(&mut self, id: FileId, tailers: &Tailers) {
         self.remove(id);
         let log = tailers.get(&id).map(|tailer| &tailer.family.key);
         let place = self.by_name.get(&id);

@@ -38,7 +38,7 @@ impl Follow {
             }
         }
         for id in copies {
-            self.order.put_back(id, &self.tailers);
+            self.order.requeue(id, &self.tailers);
         }
         let rows = vec![(tailer.id(), None), (gone.id(), gone.row())];
         self.files.save_with_retry(rows).await;

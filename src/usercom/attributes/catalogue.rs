@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::ValueType;
+use crate::config::account::UnknownAttributeAnswer;
 use crate::config::sink::{AttributeType, AttributeTypes};
 use crate::deliver::{ApiReply, Attempts, Need, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
@@ -133,6 +134,8 @@ pub(in crate::usercom) struct Catalogue {
     creating: KeyedLocks<AttributeKey>,
     /// The types of attributes that will be created, if they are not text.
     declared: HashMap<AttributeKey, AttributeType>,
+    /// What becomes of attributes of users that a write names and that do not exist.
+    unknown: UnknownAttributeAnswer,
     /// Attributes for which the log has a warning about a type other than the declared one.
     told: Mutex<HashSet<AttributeKey>>,
 }
@@ -152,6 +155,7 @@ impl Catalogue {
             reading: tokio::sync::Mutex::default(),
             creating: KeyedLocks::default(),
             declared: HashMap::new(),
+            unknown: UnknownAttributeAnswer::default(),
             told: Mutex::default(),
         }
     }
@@ -167,6 +171,11 @@ impl Catalogue {
             let types = types.iter().map(|(name, is)| ((content, name_std(name)), *is));
             self.declared.extend(types);
         }
+    }
+
+    /// Takes what becomes of attributes that a write names and that do not exist.
+    pub(in crate::usercom) fn unknown(&mut self, answer: UnknownAttributeAnswer) {
+        self.unknown = answer;
     }
 
     /// The type with which an attribute is created.
@@ -300,6 +309,14 @@ impl Catalogue {
         probe: &dyn ExecutorObserver,
     ) -> Result<Creation, ExecuteError> {
         let value_type = self.declared(key.0, name);
+        let by_the_write = self.unknown == UnknownAttributeAnswer::Created
+            && key.0 == AttributeOwner::User
+            && value_type == AttributeType::String;
+        if by_the_write {
+            self.add(key, Arc::new(asked_for(key, name, value_type)));
+            probe.attribute_created(name, value_type.as_str());
+            return Ok(Creation::Known);
+        }
         let request = wire::create(name, key.0, value_type);
         let reply = match transport.send(&request, attempts).await {
             // No record gets this attribute: records are sent without it.
@@ -316,14 +333,7 @@ impl Catalogue {
         };
         if reply.is_success() {
             let attribute = Arc::new(created(&reply, key, name, value_type));
-            let mut names = self.write();
-            let now = Instant::now();
-            for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
-                let slot = AttributeState::Known(Arc::clone(&attribute));
-                names.slots.of_mut(key.0).insert(key.1.clone(), slot);
-                names.recently_created.insert(key, now);
-            }
-            drop(names);
+            self.add(key, attribute);
             probe.attribute_created(name, value_type.as_str());
             return Ok(Creation::Known);
         }
@@ -355,6 +365,17 @@ impl Catalogue {
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 Ok(Creation::Refused)
             }
+        }
+    }
+
+    /// Adds an attribute that was just created.
+    fn add(&self, key: &AttributeKey, attribute: Arc<Attribute>) {
+        let mut names = self.write();
+        let now = Instant::now();
+        for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
+            let slot = AttributeState::Known(Arc::clone(&attribute));
+            names.slots.of_mut(key.0).insert(key.1.clone(), slot);
+            names.recently_created.insert(key, now);
         }
     }
 
@@ -447,11 +468,16 @@ fn created(
 ) -> Attribute {
     match wire::definition(&endpoint::json(reply)) {
         Some((content, attribute)) if content == key.0 => attribute,
-        _ => Attribute {
-            id: None,
-            name: name.into(),
-            name_std: key.1.as_str().into(),
-            value_type: ValueType::parse(value_type.as_str(), &serde_json::Value::Null, false),
-        },
+        _ => asked_for(key, name, value_type),
+    }
+}
+
+/// An attribute as its creation asks for it.
+fn asked_for(key: &AttributeKey, name: &str, value_type: AttributeType) -> Attribute {
+    Attribute {
+        id: None,
+        name: name.into(),
+        name_std: key.1.as_str().into(),
+        value_type: ValueType::parse(value_type.as_str(), &serde_json::Value::Null, false),
     }
 }

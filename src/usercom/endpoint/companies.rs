@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Body, get, json, long, number, segment, slices, write};
+use super::events::UserRef;
+use super::{Body, get, long, number, object, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
@@ -62,11 +63,31 @@ pub(in crate::usercom) fn list() -> Request {
     long(get("companies/", "companies/".into()))
 }
 
-/// `POST companies/:id/add_member/`. It may be repeated.
-pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
-    let path = format!("companies/{company}/add_member/");
-    let body = Body::new().number("user_id", user).done();
-    long(write(Method::Post, "companies/:id/add_member/", path, body, Idempotency::Idempotent))
+/// By which of its ids a company is named in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum CompanyRef<'a> {
+    /// The customer's own id, safe in a path.
+    ExternalCompanyId(&'a str),
+    /// User.com's number.
+    Number(u64),
+}
+
+/// `add_member`. Twice is as good as once.
+pub(in crate::usercom) fn add_member(company: CompanyRef<'_>, user: UserRef<'_>) -> Request {
+    let body = match user {
+        UserRef::Number(id) => Body::new().number("user_id", id),
+        UserRef::ExternalUserId(id) => Body::new().text("user_custom_id", id),
+    };
+    let (route, path) = match company {
+        CompanyRef::Number(id) => {
+            ("companies/:id/add_member/", format!("companies/{id}/add_member/"))
+        }
+        CompanyRef::ExternalCompanyId(id) => (
+            "companies-by-id/:id/add_member/",
+            format!("companies-by-id/{}/add_member/", segment(id).unwrap_or_default()),
+        ),
+    };
+    long(write(Method::Post, route, path, body.done(), Idempotency::Idempotent))
 }
 
 /// The content of a company object.
@@ -80,7 +101,7 @@ pub(in crate::usercom) struct Found {
 
 /// Parses a company object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
-    found_in(&json(reply))
+    found_in(&object(reply))
 }
 
 /// Parses a company object out of a list.

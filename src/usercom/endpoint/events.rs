@@ -152,7 +152,7 @@ fn is_equal(stored: &Value, sent: &str) -> bool {
     if let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) {
         return a == b;
     }
-    if let (Some(a), Some(b)) = (truth(&a), truth(&b)) {
+    if let (Some(a), Some(b)) = (parse_bool(&a), parse_bool(&b)) {
         return a == b;
     }
     matches!((moment(stored), moment(&sent)), (Some(a), Some(b)) if a == b)
@@ -165,6 +165,6 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn truth(word: &str) -> Option<bool> {
+fn parse_bool(word: &str) -> Option<bool> {
     crate::coerce::boolean::parse(word)
 }

@@ -1,5 +1,7 @@
 //! Page views: sends one, reads a user's history.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
@@ -19,19 +21,33 @@ pub(in crate::usercom) struct View<'a> {
     pub(in crate::usercom) at: Timestamp,
 }
 
+/// How a page view names its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) enum Viewer<'a> {
+    /// By User.com's key.
+    Key(Cow<'a, str>),
+    /// By the customer's own id, in a field.
+    ExternalUserId(&'static str, &'a str),
+    /// By User.com's number.
+    Number(u64),
+}
+
 /// The body of a page view.
-pub(in crate::usercom) fn body(user_key: &str, view: View<'_>) -> String {
-    Body::new()
-        .text("client_user", user_key)
-        .text("page_domain", view.domain)
+pub(in crate::usercom) fn body(viewer: &Viewer<'_>, view: View<'_>) -> String {
+    let body = match viewer {
+        Viewer::Key(key) => Body::new().text("client_user", key),
+        Viewer::ExternalUserId(field, id) => Body::new().text(field, id),
+        Viewer::Number(id) => Body::new().number("user_id", id),
+    };
+    body.text("page_domain", view.domain)
         .text("page_path", view.path)
         .moment("timestamp", view.at)
         .done()
 }
 
-/// `POST site-views/`, which names the user by key.
-pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
-    let body = body(user_key, view);
+/// `POST site-views/`.
+pub(in crate::usercom) fn view(viewer: &Viewer<'_>, view: View<'_>) -> Request {
+    let body = body(viewer, view);
     write(Method::Post, "site-views/", "site-views/".into(), body, Idempotency::NonIdempotent)
 }
 

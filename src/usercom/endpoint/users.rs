@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{Body, STRICT, get, json, number, page, segment, slices, write};
+use super::{Body, STRICT, get, json, number, object, page, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
 use crate::schedule::KeyKind;
 use crate::usercom::identity::normalized;
@@ -93,7 +93,7 @@ fn own_id_in(user: &Value) -> OwnId {
 
 /// Parses the external id of the user in a response.
 pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
-    own_id_in(&json(reply))
+    own_id_in(&object(reply))
 }
 
 /// A user that a search found.
@@ -164,20 +164,23 @@ fn hit(user: &Value, kind: KeyKind, key: &str) -> Option<SearchHit> {
 }
 
 /// The content of an upsert's response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Upserted {
     /// Whether the user was new, if the response says so.
     pub(in crate::usercom) created: Option<bool>,
     /// User.com's id of the user, if the response has it.
     pub(in crate::usercom) id: Option<u64>,
+    /// The user's key, if the response has it.
+    pub(in crate::usercom) key: Option<String>,
 }
 
 /// Parses `{"created": …, "id": …}`.
 pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
-    let body = json(reply);
+    let body = object(reply);
     Upserted {
         created: body.get("created").and_then(Value::as_bool),
         id: body.get("id").and_then(number),
+        key: key_in(&body),
     }
 }
 
@@ -199,10 +202,12 @@ impl Found {
 
 /// Parses a user object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
-    let body = json(reply);
-    let key = ["user_key", "key"]
-        .iter()
-        .find_map(|name| body.get(name)?.as_str())
-        .filter(|key| !key.is_empty());
-    Found { id: body.get("id").and_then(number), key: key.map(str::to_owned) }
+    let body = object(reply);
+    Found { id: body.get("id").and_then(number), key: key_in(&body) }
+}
+
+fn key_in(body: &Value) -> Option<String> {
+    let mut names = ["user_key", "key"].iter();
+    let key = names.find_map(|name| body.get(name)?.as_str()).filter(|key| !key.is_empty());
+    key.map(str::to_owned)
 }

@@ -51,7 +51,7 @@ impl OpExecutor {
                 // A write that is refused as a whole is sent in another way by the caller, or is a
                 // dead letter.
                 if reply.is_success() {
-                    body.tell(&*self.probe);
+                    body.report_to(&*self.probe);
                 }
                 return Ok(Written { facts: body.facts(), reply });
             }
@@ -138,7 +138,7 @@ pub(super) fn has_attributes(fields: &PackedFields) -> bool {
 /// the fields in a list of errors; if there are none, names in its messages. `sent` returns the
 /// name as it was sent.
 pub(super) fn named(refusal: &Value, sent: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let mut names = Names { found: Vec::new(), sent };
+    let mut names = RefusedNames { found: Vec::new(), sent };
     let inner = ["errors", "detail", "details", "error", "fields", "attributes", "data"];
     let places = std::iter::once(refusal).chain(inner.iter().map(|key| &refusal[*key]));
     for place in places {
@@ -155,12 +155,12 @@ pub(super) fn named(refusal: &Value, sent: impl Fn(&str) -> Option<String>) -> V
 }
 
 /// The sent names that a refusal names.
-struct Names<F> {
+struct RefusedNames<F> {
     found: Vec<String>,
     sent: F,
 }
 
-impl<F: Fn(&str) -> Option<String>> Names<F> {
+impl<F: Fn(&str) -> Option<String>> RefusedNames<F> {
     fn add(&mut self, name: &str) {
         for name in [name, &name_std(name)].into_iter().filter_map(&self.sent) {
             if !self.found.contains(&name) {

@@ -15,18 +15,43 @@ use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
+use crate::call::Json;
+use crate::clock;
+use crate::config::account::{MemberCompany, MemberUser};
 use crate::deliver::{ApiReply, Attempts, Denial, Need, Request, SendError};
-use crate::schedule::PackedFields;
+use crate::schedule::{Field, FieldClass, PackedFields};
 use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::confirmed_fields::{Facts, is_fresh};
 use crate::usercom::endpoint;
-use crate::usercom::endpoint::companies::{self as wire, Found};
+use crate::usercom::endpoint::companies::{self as wire, CompanyRef, Found};
+use crate::usercom::endpoint::events::UserRef;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
 use crate::usercom::visibility::VisibilityWait;
 
 /// Pages of companies that are searched for one whose id is not safe in a path.
 const MAX_PAGES: usize = 1_000;
+
+/// How `add_member` names user and company.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// By own ids where the account takes them.
+    OwnIds,
+    /// By User.com's numbers.
+    Numbers,
+}
+
+/// The fields of a user, and the company it becomes a member of.
+fn with_company(fields: &PackedFields, group: &str) -> PackedFields {
+    let json = Json::string(group).into_text();
+    let company = Field { name: "company_custom_id", class: FieldClass::Standard, json: &json };
+    let company: PackedFields = std::iter::once(company).collect();
+    if fields.is_empty() {
+        return company;
+    }
+    let writes = fields.layers().iter().cloned().chain(std::iter::once(company));
+    PackedFields::coalesced(writes.collect())
+}
 
 impl OpExecutor {
     /// Updates a company, or creates it.
@@ -296,8 +321,65 @@ impl OpExecutor {
         }
     }
 
-    /// Adds a user to a company as a member; creates whichever of them is missing.
+    /// Makes a user a member of a company, and writes what was merged with it; whichever of user
+    /// and company is missing is created.
     pub(super) async fn join(
+        &self,
+        subject: OpUser<'_>,
+        group: &str,
+        fields: &PackedFields,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<OpSuccess, ExecuteError> {
+        if self.account.company_in_upsert.adds_members() {
+            let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
+            let known = self.is_member(subject.id, group, now, ttl);
+            if !known
+                && let Some(sent) = self.join_in_upsert(subject, group, fields, attempts).await?
+            {
+                return Ok(sent);
+            }
+        }
+        if !fields.is_empty() {
+            self.identify(subject, fields, now, attempts).await?;
+        }
+        self.add_member(subject, group, now, attempts).await
+    }
+
+    /// Writes a user with the company it becomes a member of. `None` where the record has to be
+    /// named by its number.
+    async fn join_in_upsert(
+        &self,
+        subject: OpUser<'_>,
+        group: &str,
+        fields: &PackedFields,
+        attempts: &mut Attempts,
+    ) -> Result<Option<OpSuccess>, ExecuteError> {
+        let (user, now) = (subject.id, clock::now());
+        let unseen = self.memory.user(user).is_none();
+        if unseen && self.is_to_be_looked_for(subject)? {
+            Box::pin(self.find_person(subject, attempts)).await?;
+        }
+        if self.is_named_by_number(user) {
+            return Ok(None);
+        }
+        if unseen && !self.users.create_missing && fields.is_empty() {
+            // An upsert would create the user.
+            self.number(subject, attempts).await?;
+        }
+        {
+            let _turn = self.company_turns.turn(group.into()).await;
+            self.company_number(group, now, attempts).await?;
+        }
+        let created = self.upsert(user, &with_company(fields, group), now, attempts).await?;
+        if unseen {
+            self.learn(created);
+        }
+        self.memory.know_user(user, |row| row.joined(group, now));
+        Ok(Some(OpSuccess::Sent))
+    }
+
+    async fn add_member(
         &self,
         subject: OpUser<'_>,
         group: &str,
@@ -315,10 +397,11 @@ impl OpExecutor {
         let mut was_forgotten = false;
         // A refusal may mean that the user is a member already.
         let mut need = Need::EvenForbidden;
+        let mut named_by = NamedBy::OwnIds;
         loop {
-            let member = self.number(subject, attempts).await?;
+            let member = self.member_ref(subject, named_by, attempts).await?;
             let turn = self.company_turns.turn(group.into()).await;
-            let company = self.company_number(group, now, attempts).await?;
+            let company = self.member_company(group, named_by, now, attempts).await?;
             if known() {
                 self.probe.saved("member");
                 return Ok(OpSuccess::Unchanged);
@@ -327,7 +410,7 @@ impl OpExecutor {
             let reply = self.send(&request, attempts).await?;
             let written = self.user_written(user).max(self.company_written(group));
             let listed = match reply.status {
-                400 | 403 | 405 => self.lists(group, member, now, attempts).await?,
+                400 | 403 | 405 => self.lists(group, subject, now, attempts).await?,
                 _ => Some(false),
             };
             match reply.status {
@@ -351,6 +434,7 @@ impl OpExecutor {
                     self.memory.forget_user(user);
                     self.memory.forget_company(group);
                     was_forgotten = true;
+                    named_by = NamedBy::Numbers;
                     continue;
                 }
                 400 | 405 if listed.is_none() => self.log_unknown_membership(reply.status),
@@ -359,6 +443,39 @@ impl OpExecutor {
             self.memory.know_user(user, |row| row.joined(group, now));
             return Ok(OpSuccess::Sent);
         }
+    }
+
+    /// How `add_member` names the user.
+    async fn member_ref<'u>(
+        &self,
+        subject: OpUser<'u>,
+        named_by: NamedBy,
+        attempts: &mut Attempts,
+    ) -> Result<UserRef<'u>, ExecuteError> {
+        if named_by == NamedBy::OwnIds && self.account.member_user == MemberUser::UserCustomId {
+            self.standing(subject, attempts).await?;
+            if !self.is_named_by_number(subject.id) {
+                return Ok(UserRef::ExternalUserId(subject.id));
+            }
+        }
+        Ok(UserRef::Number(self.number(subject, attempts).await?))
+    }
+
+    /// How `add_member` names the company.
+    async fn member_company<'g>(
+        &self,
+        group: &'g str,
+        named_by: NamedBy,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<CompanyRef<'g>, ExecuteError> {
+        if named_by == NamedBy::OwnIds
+            && self.account.member_company == MemberCompany::CustomId
+            && endpoint::segment(group).is_some()
+        {
+            return Ok(CompanyRef::ExternalCompanyId(group));
+        }
+        Ok(CompanyRef::Number(self.company_number(group, now, attempts).await?))
     }
 
     /// User.com's id of a company, which is created without fields if it is missing.
@@ -392,10 +509,11 @@ impl OpExecutor {
     async fn lists(
         &self,
         group: &str,
-        member: u64,
+        subject: OpUser<'_>,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, ExecuteError> {
+        let member = self.number(subject, attempts).await?;
         let Some(found) = self.find_company(group, attempts).await? else {
             return Ok(Some(false));
         };

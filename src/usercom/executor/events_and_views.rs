@@ -5,17 +5,21 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
+use super::history_lag::SampleEntry;
 use super::history_snapshots::HistoryKey;
 use super::matching::OpUser;
 use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
+use crate::clock;
+use crate::config::account::PageViewUser;
 use crate::deliver::{Attempts, BeforeSend, Denial, SendError};
 use crate::schedule::PackedFields;
-use crate::usercom::endpoint::site_views::View;
+use crate::usercom::endpoint::site_views::{View, Viewer};
 use crate::usercom::endpoint::{events, site_views};
 use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess, PriorSend};
@@ -35,6 +39,10 @@ impl PendingEvent<'_> {
     fn fingerprint(&self, user: &str) -> u64 {
         let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
         hash((user, self.name, self.at.as_second(), data))
+    }
+
+    fn sample(&self) -> SampleEntry {
+        SampleEntry::Event { name: self.name.into(), at: self.at }
     }
 }
 
@@ -73,7 +81,7 @@ impl OpExecutor {
             let request = events::occurrence(whose, event.name, Some(event.at), data);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { denial, .. }) => {
-                    look = self.look_after(denial);
+                    look = self.look_after(denial, attempts);
                     continue;
                 }
                 answer => answer?,
@@ -81,6 +89,7 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.history_lag.accepted(place, || event.sample());
                     self.note_left_out(event, data, &left_out);
                     self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
@@ -127,10 +136,13 @@ impl OpExecutor {
     }
 
     /// Whether to look up an event or page view before it is sent again.
-    fn look_after(&self, denial: Denial) -> Option<LookupCause> {
+    fn look_after(&self, denial: Denial, attempts: &Attempts) -> Option<LookupCause> {
         match denial {
-            Denial::None => Some(LookupCause::LostAnswer),
-            Denial::TooMany => self.throttled.look_due().then_some(LookupCause::TooMany),
+            Denial::TooMany if !self.throttled.look_due() => None,
+            Denial::None | Denial::Unavailable | Denial::TooMany => {
+                let at = attempts.failed_at.unwrap_or_else(Instant::now);
+                Some(LookupCause::LostAnswer { at, denial })
+            }
         }
     }
 
@@ -146,6 +158,40 @@ impl OpExecutor {
         }
     }
 
+    /// How a page view names its user, as the account allows it.
+    async fn viewer<'u>(
+        &self,
+        subject: OpUser<'u>,
+        attempts: &mut Attempts,
+    ) -> Result<(Viewer<'u>, UserState), ExecuteError> {
+        let field = match self.account.page_view_user {
+            PageViewUser::UserKey => None,
+            PageViewUser::ClientUser => Some("client_user"),
+            PageViewUser::UserCustomId => Some("user_custom_id"),
+            PageViewUser::CustomId => Some("custom_id"),
+            PageViewUser::UserId => {
+                let cached = self.memory.user(subject.id).is_some_and(|row| row.id.is_some());
+                let number = self.number(subject, attempts).await?;
+                let standing = if cached { UserState::Cached } else { UserState::Fetched };
+                return Ok((Viewer::Number(number), standing));
+            }
+        };
+        if let Some(field) = field {
+            let standing = self.standing(subject, attempts).await?;
+            // A record that only its number leads to has another own id.
+            if !self.is_named_by_number(subject.id) {
+                return Ok((Viewer::ExternalUserId(field, subject.id), standing));
+            }
+        }
+        let (key, standing) = self.key(subject, attempts).await?;
+        Ok((Viewer::Key(key.into()), standing))
+    }
+
+    /// Whether a user's number is the surer way to its record than its own id.
+    pub(super) fn is_named_by_number(&self, user: &str) -> bool {
+        self.memory.user(user).is_some_and(|row| row.surer_number(clock::now()).is_some())
+    }
+
     /// Sends a page view.
     pub(super) async fn page(
         &self,
@@ -158,7 +204,7 @@ impl OpExecutor {
         let user = subject.id;
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
         let place = HistoryKey::views(user);
-        let (mut key, mut standing) = self.key(subject, attempts).await?;
+        let (mut viewer, mut standing) = self.viewer(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
         loop {
@@ -172,10 +218,10 @@ impl OpExecutor {
                     return Ok(OpSuccess::AlreadyThere);
                 }
             }
-            let request = site_views::view(&key, view);
+            let request = site_views::view(&viewer, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { denial, .. }) => {
-                    look = self.look_after(denial);
+                    look = self.look_after(denial, attempts);
                     continue;
                 }
                 answer => answer?,
@@ -183,14 +229,44 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.history_lag.accepted(place, || SampleEntry::View {
+                        domain: view.domain.into(),
+                        path: view.path.into(),
+                        at: view.at,
+                    });
                     self.is_seen(self.user_written(user), &wait);
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::Known);
+                        self.memory.know_user(user, |_| ());
+                    }
                     return Ok(OpSuccess::Sent);
                 }
-                // The user may have been merged or deleted since its key was read.
+                (400 | 404, UserState::Cached | UserState::Unknown)
+                    if matches!(viewer, Viewer::ExternalUserId(..)) && knows_no_user(&reply) =>
+                {
+                    if self.wait_until_seen(self.user_written(user), &mut wait, attempts).await {
+                        continue;
+                    }
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::New);
+                    }
+                    self.memory.forget_user(user);
+                    // A user that was known and is gone may have become another record.
+                    let was_known = standing == UserState::Cached;
+                    if !was_known || self.find_person(subject, attempts).await?.is_none() {
+                        self.create_missing(user, attempts).await?;
+                    }
+                    viewer = self.viewer(subject, attempts).await?.0;
+                    standing = UserState::Created;
+                }
+                // The user may have been merged or deleted since its key or number was seen.
                 (400 | 404, UserState::Cached) => {
-                    self.forget_key(user);
-                    let (fresh, now_standing) = self.key(subject, attempts).await?;
-                    let waits = fresh != key
+                    match viewer {
+                        Viewer::Number(_) => self.memory.forget_user(user),
+                        Viewer::Key(_) | Viewer::ExternalUserId(..) => self.forget_key(user),
+                    }
+                    let (fresh, now_standing) = self.viewer(subject, attempts).await?;
+                    let waits = fresh != viewer
                         || (knows_no_user(&reply)
                             && self
                                 .wait_until_seen(self.user_written(user), &mut wait, attempts)
@@ -198,7 +274,7 @@ impl OpExecutor {
                     if !waits {
                         return Err(ExecuteError::refused("the page view", &reply));
                     }
-                    (key, standing) = (fresh, now_standing);
+                    (viewer, standing) = (fresh, now_standing);
                 }
                 _ if knows_no_user(&reply)
                     && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {

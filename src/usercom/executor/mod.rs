@@ -10,6 +10,7 @@ mod body;
 mod companies;
 mod events_and_views;
 mod history;
+mod history_lag;
 mod history_snapshots;
 mod history_zone;
 mod matching;
@@ -58,6 +59,8 @@ pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
+    /// What is known of the account.
+    account: AccountConfig,
     probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
     memory: ProfileCache,
@@ -71,6 +74,8 @@ pub struct OpExecutor {
     throttled: throttled::ThrottledLookups,
     /// How soon User.com shows its writes.
     visibility: Visibility,
+    /// How long histories take to show what was sent.
+    history_lag: history_lag::HistoryLag,
     /// The zone offset of times without a zone in histories.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by external id.
@@ -101,6 +106,8 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            history_lag: history_lag::HistoryLag::default(),
+            account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
@@ -125,6 +132,8 @@ impl OpExecutor {
     #[must_use]
     pub fn with_account(mut self, account: &AccountConfig) -> Self {
         self.visibility = visibility(account);
+        self.account = *account;
+        self.catalogue.unknown(account.unknown_attribute);
         self
     }
 
@@ -204,9 +213,9 @@ impl OpExecutor {
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company, keys } => {
+            Op::Join { user, company, fields, keys } => {
                 let user = OpUser { id: user.as_str(), keys };
-                Box::pin(self.join(user, company.as_str(), now, attempts)).await
+                Box::pin(self.join(user, company.as_str(), fields, now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -231,8 +240,12 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company, .. } => {
+            Op::Join { user, company, fields, .. } => {
+                let row = self.memory.user(user.as_str());
                 self.is_member(user.as_str(), company.as_str(), now, ttl)
+                    && row.is_some_and(|row| {
+                        self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
+                    })
             }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
@@ -257,7 +270,7 @@ impl OpExecutor {
         let nothing_new =
             resolved.missing.is_empty() && confirmed.holds(&resolved.facts(), now, ttl);
         if nothing_new {
-            resolved.tell(&*self.probe);
+            resolved.report_to(&*self.probe);
         }
         nothing_new
     }

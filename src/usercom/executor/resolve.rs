@@ -146,7 +146,7 @@ impl<'f> Resolved<'f> {
     }
 
     /// Reports what is dropped and truncated.
-    pub(super) fn tell(&self, probe: &dyn ExecutorObserver) {
+    pub(super) fn report_to(&self, probe: &dyn ExecutorObserver) {
         for name in &self.cropped {
             probe.cropped(name);
         }

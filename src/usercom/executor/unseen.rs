@@ -10,8 +10,8 @@ use crate::usercom::outcome::ExecuteError;
 use crate::usercom::visibility::VisibilityWait;
 
 /// Names that a refusal may use for the unknown user.
-const USER_NAMES: [&str; 6] =
-    ["client_user", "user_id", "user_custom_id", "user", "client", "user_key"];
+const USER_NAMES: [&str; 7] =
+    ["client_user", "user_id", "user_custom_id", "custom_id", "user", "client", "user_key"];
 
 impl OpExecutor {
     /// When this process wrote a user for the first time.

@@ -10,6 +10,7 @@ use super::OpExecutor;
 use super::body::Written;
 use super::matching::OpUser;
 use crate::clock;
+use crate::config::account::UpsertAnswer;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::AttributeOwner;
@@ -103,6 +104,7 @@ impl OpExecutor {
         let is_new = known.is_none_or(|row| is_other(&row, answer.id));
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
+            row.key = answer.key.as_deref().map(Box::from).or(row.key.take());
             if is_new || answer.created == Some(true) {
                 row.written = Some(Instant::now());
             }
@@ -264,7 +266,17 @@ impl OpExecutor {
         attempts: &mut Attempts,
     ) -> Result<(String, UserState), ExecuteError> {
         let user = subject.id;
-        let standing = self.standing(subject, attempts).await?;
+        let mut standing = self.standing(subject, attempts).await?;
+        if standing == UserState::Unknown
+            && self.users.create_missing
+            && self.account.upsert_answer == UpsertAnswer::UserKey
+        {
+            // The answer contains the key, whether the user is new or not.
+            let nothing = PackedFields::default();
+            let created = self.upsert(user, &nothing, clock::now(), attempts).await?;
+            self.learn(created);
+            standing = UserState::Created;
+        }
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
             return Ok((key.into(), standing));
         }

@@ -14,7 +14,7 @@ use super::limits::{
 use super::person::{
     TOO_LONG, dense, named, put_email, put_list, put_string, put_tags, put_text, standard,
 };
-use super::{PlanError, PlanWarnings};
+use super::{PlanError, PlanWarnings, Settings};
 use crate::call::Call;
 use crate::schedule::{ExternalCompanyId, FieldClass, PackedFields};
 
@@ -122,7 +122,10 @@ static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
 });
 
 /// The external id of the company of a group call.
-pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, PlanError> {
+pub(super) fn group_id(
+    call: &Call<'_>,
+    settings: &Settings,
+) -> Result<ExternalCompanyId, PlanError> {
     let given = call
         .group_id
         .as_deref()
@@ -137,11 +140,12 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, PlanError> 
         let reason = "`groupId` has a NUL character in it, which no id can have";
         return Err(PlanError::new("id_not_text", reason));
     }
-    if id.chars().count() > MAX_TEXT_LEN {
-        let reason = format!("`groupId` is longer than {MAX_TEXT_LEN} characters");
+    let max = settings.max_id_length();
+    if id.chars().count() > max {
+        let reason = format!("`groupId` is longer than {max} characters");
         return Err(PlanError::new("id_too_long", reason));
     }
-    Ok(ExternalCompanyId::from(id.as_str()))
+    Ok(ExternalCompanyId::from(&*settings.own_id(&id)))
 }
 
 /// The fields that a group call writes.

@@ -79,7 +79,7 @@ impl<'c> ContextFields<'c> {
     }
 
     /// Calls the closure with the name and value of each field that the context has.
-    pub(super) fn tell(&self, mut each: impl FnMut(&'static str, &str)) {
+    pub(super) fn for_each_field(&self, mut each: impl FnMut(&'static str, &str)) {
         let mut tell = |name, value: Option<&str>| {
             if let Some(value) = value {
                 each(name, value);

@@ -13,8 +13,9 @@ use super::limits::{
     json_without_nuls, number, truncate_noting, without_nuls,
 };
 use super::person::{TOO_LONG, named, standard};
-use super::{PlanError, PlanWarnings};
+use super::{PlanError, PlanWarnings, Settings};
 use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
+use crate::config::account::{FutureTimes, PageDomain};
 use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields, UserKeys};
 
 /// The domain of a page that has a path, but no URL and no app in its context: a page of a server
@@ -26,6 +27,7 @@ pub(super) fn track(
     call: &Call<'_>,
     user: ExternalUserId,
     keys: UserKeys,
+    settings: &Settings,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -37,20 +39,21 @@ pub(super) fn track(
     Ok(Op::Track {
         user,
         name: truncate_noting(name, MAX_TEXT_LEN, "event", notes).trim_end().into(),
-        at: Some(moment(call, now)?),
+        at: Some(moment(call, settings, now)?),
         data: data(call, notes),
         keys,
     })
 }
 
-/// The time of the event. A time in the future is not possible, and neither is one before 1970,
-/// where the time of events begins: no other time may replace it.
-fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, PlanError> {
+/// The time of the event. A time in the future is not possible, unless the account keeps it, and
+/// neither is one before 1970, where the time of events begins: no other time may replace it.
+fn moment(call: &Call<'_>, settings: &Settings, now: Timestamp) -> Result<Timestamp, PlanError> {
     match call.timestamp {
         Some(at) if at < Timestamp::UNIX_EPOCH => {
             let reason = format!("`timestamp` is {at}, which is before 1970");
             Err(PlanError::new("timestamp_before_1970", reason))
         }
+        Some(at) if settings.account.future_times == FutureTimes::Kept => Ok(at),
         Some(at) => Ok(at.min(now)),
         None => Ok(now),
     }
@@ -176,6 +179,7 @@ pub(super) fn page(
     call: &Call<'_>,
     user: ExternalUserId,
     keys: UserKeys,
+    settings: &Settings,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -214,13 +218,30 @@ pub(super) fn page(
         fits
     });
     let path = without_nuls(path.as_deref().unwrap_or("/"));
+    let domain = domain.as_deref().unwrap_or(NO_DOMAIN);
+    let domain = match settings.account.page_domain {
+        PageDomain::Host => domain.into(),
+        PageDomain::Url => whole_url(url.as_deref(), domain, &path),
+    };
     Ok(Op::Page {
         user,
-        domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
+        domain,
         path: truncate_noting(&path, MAX_PATH_LEN, "page_path", notes).into(),
-        at: Some(moment(call, now)?),
+        at: Some(moment(call, settings, now)?),
         keys,
     })
+}
+
+/// The URL of a page: as it was given, if it is a whole one that is not too long.
+fn whole_url(given: Option<&str>, domain: &str, path: &str) -> Box<str> {
+    let is_whole = |url: &&str| {
+        let is_web = url.starts_with("https://") || url.starts_with("http://");
+        is_web && !url.contains('\0') && url.chars().count() <= MAX_PATH_LEN
+    };
+    match given.filter(is_whole) {
+        Some(url) => url.into(),
+        None => format!("https://{domain}{path}").into(),
+    }
 }
 
 /// The path of a page that has a name but no address.

@@ -21,9 +21,13 @@ pub(in crate::usercom) use flattened::text;
 use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};
 
+use std::borrow::Cow;
+
+use self::limits::MAX_TEXT_LEN;
 use super::ExecutorObserver;
 use super::identity::{self, WantedKeys};
 use crate::call::{Call, CallKind};
+use crate::config::account::{AccountConfig, IdCase};
 use crate::config::sink::UsersConfig;
 use crate::schedule::{ExternalUserId, Op, PackedFields};
 
@@ -39,6 +43,8 @@ pub struct Settings {
     pub merge_anonymous: bool,
     /// The keys by which a person is looked for.
     pub match_by: WantedKeys,
+    /// What is known of the account.
+    pub account: AccountConfig,
 }
 
 impl From<&UsersConfig> for Settings {
@@ -47,7 +53,30 @@ impl From<&UsersConfig> for Settings {
             context_fields: users.context_fields,
             merge_anonymous: users.merge_anonymous,
             match_by: users.match_by.as_slice().into(),
+            account: AccountConfig::default(),
         }
+    }
+}
+
+impl Settings {
+    /// The same with facts of the account.
+    #[must_use]
+    pub fn with_account(mut self, account: &AccountConfig) -> Self {
+        self.account = *account;
+        self
+    }
+
+    /// An id of a user or company as the account distinguishes it.
+    pub fn own_id<'i>(&self, id: &'i str) -> Cow<'i, str> {
+        match self.account.id_case {
+            IdCase::Distinguished => Cow::Borrowed(id),
+            IdCase::Ignored => Cow::Owned(id.to_lowercase()),
+        }
+    }
+
+    /// The most characters of an id.
+    fn max_id_length(&self) -> usize {
+        MAX_TEXT_LEN.min(usize::from(self.account.id_max_length))
     }
 }
 
@@ -87,7 +116,7 @@ impl PlanWarnings {
     }
 
     /// Passes the warnings on to the observer that counts and logs them.
-    pub fn tell(&self, probe: &dyn ExecutorObserver) {
+    pub fn report_to(&self, probe: &dyn ExecutorObserver) {
         for field in &self.cropped {
             probe.cropped(field);
         }
@@ -97,7 +126,8 @@ impl PlanWarnings {
     }
 }
 
-/// Plans one call. A timestamp in the future is replaced by `now`; a track or page call without one
+/// Plans one call. A timestamp in the future is replaced by `now`, unless the account keeps it; a
+/// track or page call without one
 /// gets `now`, so that it can be found again in the user's history.
 ///
 /// # Errors
@@ -110,7 +140,7 @@ pub fn plan_call(
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<PlannedOps, PlanError> {
-    let user = person::own_id(call)?;
+    let user = person::own_id(call, settings)?;
     let merge = merge(call, settings, &user)?;
     let keys = |fields: Option<&PackedFields>| identity::of_call(call, fields, settings.match_by);
     let mut ops: PlannedOps = match call.kind {
@@ -120,16 +150,26 @@ pub fn plan_call(
             let keys = keys(Some(&fields));
             smallvec![Op::Identify { fields, user, keys }]
         }
-        CallKind::Track => smallvec![events_and_views::track(call, user, keys(None), now, notes)?],
-        CallKind::Page => smallvec![events_and_views::page(call, user, keys(None), now, notes)?],
+        CallKind::Track => {
+            smallvec![events_and_views::track(call, user, keys(None), settings, now, notes)?]
+        }
+        CallKind::Page => {
+            smallvec![events_and_views::page(call, user, keys(None), settings, now, notes)?]
+        }
         CallKind::Group => {
-            let company = company::group_id(call)?;
+            let company = company::group_id(call, settings)?;
             let mut fields: PackedFields = company::fields(call, notes);
             fields.set_timezone(call.timezone.clone());
-            let join = Op::Join { user, company: company.clone(), keys: keys(None) };
+            let fields_of_user = PackedFields::default();
+            let join = Op::Join {
+                user,
+                company: company.clone(),
+                fields: fields_of_user,
+                keys: keys(None),
+            };
             smallvec![Op::Company { company, fields }, join]
         }
-        CallKind::Alias => return alias(call),
+        CallKind::Alias => return alias(call, settings),
     };
     ops.extend(merge);
     Ok(ops)
@@ -137,8 +177,8 @@ pub fn plan_call(
 
 /// An alias merges its previous id into its user id, whatever the settings say about anonymous
 /// records. Two equal ids are one user already.
-fn alias(call: &Call<'_>) -> Result<PlannedOps, PlanError> {
-    let given = |id: &Option<std::borrow::Cow<'_, str>>| {
+fn alias(call: &Call<'_>, settings: &Settings) -> Result<PlannedOps, PlanError> {
+    let given = |id: &Option<Cow<'_, str>>| {
         let id = id.as_deref().map(str::trim).unwrap_or_default();
         (!id.is_empty()).then(|| id.to_owned())
     };
@@ -148,8 +188,8 @@ fn alias(call: &Call<'_>) -> Result<PlannedOps, PlanError> {
     let Some(previous) = given(&call.previous_id) else {
         return Err(PlanError::new("no_previous_id", "the alias call has no `previousId`"));
     };
-    let into = person::checked(&user, "userId")?;
-    let from = person::checked(&previous, "previousId")?;
+    let into = person::checked(&user, "userId", settings)?;
+    let from = person::checked(&previous, "previousId", settings)?;
     if from == into {
         return Ok(PlannedOps::new());
     }
@@ -166,5 +206,6 @@ fn merge(
         Some(id) if settings.merge_anonymous && !id.is_empty() && id != user.as_str() => id,
         _ => return Ok(None),
     };
-    Ok(Some(Op::Merge { from: person::checked(anonymous, "anonymousId")?, into: user.clone() }))
+    let from = person::checked(anonymous, "anonymousId", settings)?;
+    Ok((from != *user).then(|| Op::Merge { from, into: user.clone() }))
 }

@@ -174,10 +174,10 @@ const LINKS: [(&str, PersonTrait); 6] = [
 
 /// The external id of the user of a call: `userId`, else `anonymousId`, else (identify and group)
 /// an id among the traits.
-pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
+pub(super) fn own_id(call: &Call<'_>, settings: &Settings) -> Result<ExternalUserId, PlanError> {
     for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
         match id.as_deref().map(trimmed) {
-            Some(id) if !id.is_empty() => return checked(id, name),
+            Some(id) if !id.is_empty() => return checked(id, name, settings),
             _ => {}
         }
     }
@@ -187,7 +187,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
         CallKind::Track | CallKind::Page | CallKind::Alias => &[],
     };
     match named(&call.fields, spellings) {
-        Some(id) => checked(&id, "the traits' id"),
+        Some(id) => checked(&id, "the traits' id", settings),
         None => Err(PlanError::new(
             "no_identity",
             format!("the {} call has neither `userId` nor `anonymousId`", call.kind),
@@ -205,16 +205,21 @@ pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
 }
 
 /// An id that User.com can store.
-pub(super) fn checked(id: &str, what: &str) -> Result<ExternalUserId, PlanError> {
+pub(super) fn checked(
+    id: &str,
+    what: &str,
+    settings: &Settings,
+) -> Result<ExternalUserId, PlanError> {
     if id.contains('\0') {
         let reason = format!("`{what}` has a NUL character in it, which no id can have");
         return Err(PlanError::new("id_not_text", reason));
     }
-    if id.len() > MAX_TEXT_LEN && id.chars().count() > MAX_TEXT_LEN {
-        let reason = format!("`{what}` is longer than {MAX_TEXT_LEN} characters");
+    let max = settings.max_id_length();
+    if id.len() > max && id.chars().count() > max {
+        let reason = format!("`{what}` is longer than {max} characters");
         return Err(PlanError::new("id_too_long", reason));
     }
-    Ok(ExternalUserId::from(id))
+    Ok(ExternalUserId::from(&*settings.own_id(id)))
 }
 
 /// The fields that an identify call writes.
@@ -242,7 +247,7 @@ pub(super) fn fields(
         customs.add(other, notes);
     }
     if let Some(around) = around {
-        around.tell(|name, value| {
+        around.for_each_field(|name, value| {
             if name == "current_url" && value.chars().count() > MAX_TEXT_LEN {
                 notes.dropped(name, TOO_LONG);
             } else {

@@ -125,7 +125,7 @@ fn defaults_equal_the_documented_ones() {
     assert_eq!(loaded.pipeline.data_dir, Path::new("./data"));
     assert_eq!(sink.api_key.expose_secret(), "s3cr3t-key");
     assert_eq!(sink.request.concurrency.fixed(), None);
-    assert_eq!(sink.base_url(), "https://acme.user.com/api/public/");
+    assert_eq!(sink.base_url().unwrap().as_str(), "https://acme.user.com/api/public/");
     assert_eq!(sink.request.timeout_secs, 30);
     assert_eq!(sink.buffer.max_events, 5_000);
     assert!(loaded.warnings.is_empty());
@@ -226,5 +226,8 @@ tests:
         Some("http://127.0.0.1:8765/api/public/"),
         "a missing slash is added"
     );
-    assert_eq!(usercom(&from_yaml).base_url(), "http://127.0.0.1:8765/api/public/");
+    assert_eq!(
+        usercom(&from_yaml).base_url().unwrap().as_str(),
+        "http://127.0.0.1:8765/api/public/"
+    );
 }

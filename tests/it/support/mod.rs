@@ -69,6 +69,13 @@ impl EmulatorAccount {
         assert!(reply.status().is_success(), "{reply:?}");
     }
 
+    /// Changes what the account does where the documentation does not say.
+    pub(crate) async fn assume(&self, facts: &Value) {
+        let url = format!("http://{}/__admin/assume", self.emulator.addr());
+        let reply = self.http.post(url).json(facts).send().await.unwrap();
+        assert!(reply.status().is_success(), "{reply:?}");
+    }
+
     /// How often histories of events and page views were read since the start, also by the test
     /// itself.
     pub(crate) async fn look_ups(&self) -> u64 {
@@ -107,6 +114,11 @@ pub(crate) struct TestDir {
 impl TestDir {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A folder of this name, for pictures that show its path.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { dir: tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self) -> &Path {

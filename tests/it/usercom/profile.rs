@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind};
+use usercom_sink::config::account::AccountConfig;
 use usercom_sink::schedule::{ExternalUserId, FieldClass, Op, PackedFields, UserKeys};
 use usercom_sink::usercom::{PlanError, PlanWarnings, Settings, WantedKeys, plan_call};
 
 use super::fake::{at, call};
 
-const ALL: Settings =
-    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+const ALL: Settings = Settings {
+    context_fields: true,
+    merge_anonymous: false,
+    match_by: WantedKeys::NONE,
+    account: AccountConfig::SAFE,
+};
 const NOW: i64 = 1_800_000_000;
 
 pub(super) fn planned(call: &Call<'_>) -> Result<(Vec<Op>, PlanWarnings), PlanError> {
