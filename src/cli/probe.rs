@@ -16,7 +16,8 @@ use crate::config::sink::UsercomSink;
 use crate::config::{BaseUrl, Pipeline, SinkConfig, Style};
 use crate::deliver::SingleAttemptClient;
 use crate::usercom::{
-    Finding, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport, probe_account,
+    Finding, FindingOutcome, MAX_REQUESTS, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
+    probe_account,
 };
 
 /// Find out by experiment what the account does where User.com's documentation does not say.
@@ -199,7 +200,7 @@ fn text(report: &ProbeReport, paint: Paint) -> String {
         }
     }
     for finding in report.unworkable() {
-        let Outcome::Unworkable(why) = &finding.outcome else { continue };
+        let FindingOutcome::Unworkable(why) = &finding.outcome else { continue };
         text += &format!("\nthe sink cannot work with this account: {}\n", printable(why));
     }
     if !report.left.is_empty() {

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::config::account::UpsertAnswer;
 use crate::deliver::{ApiReply, Attempts, Request, SendError, Transport};
 use crate::telemetry::{SinkMetrics, SinkPhase};
 use crate::usercom::EmptyAccountStub;
@@ -34,13 +35,18 @@ pub(super) struct SimulatedTransport {
 }
 
 impl SimulatedTransport {
-    /// An account that has the users and companies of the `saved` look-ups. Must be called within a
-    /// runtime.
-    pub(super) fn new(metrics: SinkMetrics, saved: &[(String, String)]) -> Self {
+    /// An account that has the users and companies of the `saved` look-ups and answers upserts like
+    /// this. Must be called within a runtime.
+    pub(super) fn new(
+        metrics: SinkMetrics,
+        saved: &[(String, String)],
+        upsert_answer: UpsertAnswer,
+    ) -> Self {
         let answers = Arc::new(Semaphore::new(0));
         let mut pacer = JoinSet::new();
         pacer.spawn(pace(metrics.clone(), Arc::clone(&answers)));
-        Self { account: EmptyAccountStub::knowing(saved), metrics, answers, _pacer: pacer }
+        let account = EmptyAccountStub::knowing(saved, upsert_answer);
+        Self { account, metrics, answers, _pacer: pacer }
     }
 }
 

@@ -106,7 +106,11 @@ impl SinkFactory for UsercomSink {
                 }
                 let saved = cx.store.load_cache(&cx.name, config.users.cache_size).await;
                 let saved = saved.map_err(|error| SinkBuildError::Storage(error.to_string()))?;
-                Arc::new(SimulatedTransport::new(cx.metrics.clone(), &saved))
+                Arc::new(SimulatedTransport::new(
+                    cx.metrics.clone(),
+                    &saved,
+                    config.account.upsert_answer,
+                ))
             }
         }));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())

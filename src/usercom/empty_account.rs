@@ -68,9 +68,14 @@ struct StubState {
 }
 
 impl EmptyAccountStub {
+    /// An account whose upserts are answered like this.
+    fn answering(upsert_answer: UpsertAnswer) -> Self {
+        Self(Mutex::new(StubState { upsert_answer, ..StubState::default() }))
+    }
+
     /// An account that has the users and companies of these look-ups, as a sink saves them.
-    pub fn knowing(saved: &[(String, String)]) -> Self {
-        let stub = Self::default();
+    pub fn knowing(saved: &[(String, String)], upsert_answer: UpsertAnswer) -> Self {
+        let stub = Self::answering(upsert_answer);
         let mut state = stub.0.lock();
         for (key, _) in saved {
             state.last_number += 1;
@@ -83,11 +88,6 @@ impl EmptyAccountStub {
         }
         drop(state);
         stub
-    }
-
-    /// An account whose upserts are answered like this.
-    fn answering(upsert_answer: UpsertAnswer) -> Self {
-        Self(Mutex::new(StubState { upsert_answer, ..StubState::default() }))
     }
 
     /// The answer to a request, which is not recorded.

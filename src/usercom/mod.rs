@@ -22,8 +22,8 @@ mod profile_cache;
 mod visibility;
 
 pub use account_probe::{
-    Finding, FoundSetting, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
-    probe_account,
+    Finding, FindingOutcome, FoundSetting, MAX_REQUESTS, PREFIX, ProbeEnd, ProbeOptions,
+    ProbeReport, probe_account,
 };
 pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};

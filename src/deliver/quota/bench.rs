@@ -38,6 +38,12 @@ pub(super) enum Throttle {
     InFlight {
         num: u32,
     },
+    /// Refuses each so many-th, and asks another about the rest.
+    Every {
+        num: u32,
+        asked: u32,
+        rest: Box<Throttle>,
+    },
     /// Refuses a share by chance, and asks another about the rest.
     Chance {
         share: f64,
@@ -68,6 +74,10 @@ impl Throttle {
 
     pub(super) fn sliding(num: usize, window: f64) -> Self {
         Self::Sliding { num, window, log: VecDeque::new() }
+    }
+
+    pub(super) fn every(num: u32, rest: Self) -> Self {
+        Self::Every { num, asked: 0, rest: Box::new(rest) }
     }
 
     pub(super) fn chance(share: f64, rest: Self) -> Self {
@@ -117,6 +127,13 @@ impl Throttle {
                 None
             }
             Self::InFlight { num } => (in_flight > *num).then_some(1.0),
+            Self::Every { num, asked, rest } => {
+                *asked += 1;
+                match asked.is_multiple_of(*num) {
+                    true => Some(1.0),
+                    false => rest.ask(now, in_flight, rng),
+                }
+            }
             Self::Chance { share, rest } => match rng.random_bool(*share) {
                 true => Some(1.0),
                 false => rest.ask(now, in_flight, rng),
@@ -133,11 +150,13 @@ impl Throttle {
     }
 }
 
-/// Whether refusals come with `Retry-After`.
+/// What refusals say of when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hints {
     None,
     RetryAfter,
+    /// `RateLimit-Remaining` and `-Reset`.
+    Headers,
 }
 
 /// Who sends, and how far away the server is.
@@ -149,6 +168,8 @@ pub(super) struct Load {
     pub(super) users: usize,
     /// The round trip in seconds.
     pub(super) latency: f64,
+    /// Which part of it is over when a request arrives.
+    pub(super) before: f64,
     /// By which share of itself it varies.
     pub(super) jitter: f64,
     pub(super) hints: Hints,
@@ -243,8 +264,9 @@ pub(super) fn run_clients(
     let seconds = load.length as usize + 1;
     let mut outcome = BenchOutcome { accepted: vec![0; seconds], refused: vec![0; seconds] };
     let end = start + Duration::from_secs_f64(load.length);
-    let half = |rng: &mut StdRng| {
-        Duration::from_secs_f64(load.latency * (0.5 + load.jitter * (rng.random::<f64>() - 0.5)))
+    let part = |part: f64, rng: &mut StdRng| {
+        let varies = 1.0 + 2.0 * load.jitter * (rng.random::<f64>() - 0.5);
+        Duration::from_secs_f64(load.latency * part * varies)
     };
     while now < end {
         let starts = clients.iter().enumerate();
@@ -262,7 +284,8 @@ pub(super) fn run_clients(
             let ticket = client.estimator.take(now);
             client.controller.sent(now);
             client.in_flight += 1;
-            events.push(Reverse((now + half(&mut rng), Step::Arrives, n, user, failed, ticket)));
+            let arrives = now + part(load.before, &mut rng);
+            events.push(Reverse((arrives, Step::Arrives, n, user, failed, ticket)));
             continue;
         }
         let Some(Reverse((at, step, n, user, failed, ticket))) = events.pop() else {
@@ -274,7 +297,8 @@ pub(super) fn run_clients(
             let wait = throttle.ask((now - start).as_secs_f64(), at_server, &mut rng);
             let answer = wait.map(|wait| Duration::from_secs_f64(wait.ceil().max(1.0)));
             // A refusal takes no work.
-            let back = if answer.is_some() { half(&mut rng) / 2 } else { half(&mut rng) };
+            let left = if answer.is_some() { load.before / 2.0 } else { 1.0 - load.before };
+            let back = part(left, &mut rng);
             events.push(Reverse((now + back, Step::Answered(answer), n, user, failed, ticket)));
             continue;
         };
@@ -295,8 +319,12 @@ pub(super) fn run_clients(
         if let Some(count) = outcome.refused.get_mut(second) {
             *count += 1;
         }
+        let headers = match load.hints {
+            Hints::Headers => RateLimitHeaders { remaining: Some(0), reset: Some(hint) },
+            _ => RateLimitHeaders::default(),
+        };
         let hint = (load.hints == Hints::RetryAfter).then_some(hint);
-        let advice = client.estimator.refused(now, ticket, hint, RateLimitHeaders::default());
+        let advice = client.estimator.refused(now, ticket, hint, headers);
         client.controller.done(now, rtt, LoadSignal::Neutral);
         let ready = match advice {
             AfterRefusal::PauseAll(_) | AfterRefusal::Join => now,

@@ -3,7 +3,10 @@
 /// Higher numbers in flight are counted as this number.
 const MAX_LEVEL: usize = 256;
 /// Attempts at the limit after which one above it is tried.
-const PROBE_EVERY: u32 = 40;
+const PROBE_EVERY: u32 = 60;
+/// As many accepted attempts above the limit, with none refused between them, disprove it: one of
+/// them may have found a place that had become free a moment before.
+const MIN_ACCEPTED_ABOVE: u32 = 2;
 /// The weight of older counts after each refusal.
 const DECAY: f64 = 0.98;
 /// The necessary evidence: accepted attempts at or below the limit, and how often an attempt was
@@ -33,6 +36,8 @@ pub(super) struct InFlightCap {
     /// Attempts since the last one above the limit.
     since_probe: u32,
     step: u32,
+    /// Attempts above the limit that were accepted in a row.
+    accepted_above: u32,
     contradictions: f64,
     min_accepted: f64,
     alternations: f64,
@@ -46,6 +51,7 @@ impl InFlightCap {
             limit: None,
             since_probe: 0,
             step: 1,
+            accepted_above: 0,
             contradictions: 0.0,
             min_accepted: MIN_ACCEPTED,
             alternations: 0.0,
@@ -93,9 +99,12 @@ impl InFlightCap {
             self.contradictions *= 0.95;
         }
         if probe == CapProbe::Above && level > limit {
-            self.limit = Some(level);
-            self.step = (self.step * 2).min(level);
             self.since_probe = PROBE_EVERY;
+            self.accepted_above += 1;
+            if self.accepted_above >= MIN_ACCEPTED_ABOVE {
+                self.limit = Some(level);
+                self.step = (self.step * 2).min(level);
+            }
         }
     }
 
@@ -104,6 +113,7 @@ impl InFlightCap {
         self.refused[index(level)] += 1.0;
         if probe == CapProbe::Above {
             self.step = 1;
+            self.accepted_above = 0;
         } else if self.limit.is_some_and(|limit| level <= limit) {
             self.contradictions += 1.0;
         }

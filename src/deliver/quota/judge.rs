@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::QuotaEstimator;
-use super::chance::{RefusedShare, TrialPace};
+use super::chance::{MIN_BELOW, RefusedShare, TrialPace};
 use super::closed::ClosedPeriod;
 use super::pace::PaceEstimate;
 use super::window::{MIN_COUNT, WindowFill};
@@ -151,7 +151,7 @@ impl QuotaEstimator {
     }
 
     /// If refusals are this many seconds apart, growth is slower.
-    fn slow_growth(&mut self, apart: f64) {
+    pub(super) fn slow_growth(&mut self, apart: f64) {
         let slow = match self.cycle.window() {
             Some(window) => window.length,
             None => (0.5 * apart).min(MAX_DOUBLING_SECS),
@@ -178,6 +178,11 @@ impl QuotaEstimator {
             }
         }
         let length = secs(started, self.span.since).max(1e-3);
+        if let Some(capacity) = self.chance.capacity()
+            && self.measure_chance(now, capacity)
+        {
+            return;
+        }
         self.grow(now, rate, length);
         if !self.is_conclusive(length, alternated) {
             return;
@@ -197,11 +202,36 @@ impl QuotaEstimator {
             self.note_edge(now);
         }
         if excess > 0.0 {
-            self.set_pace(now, self.slower(now, rate, length, excess));
-            self.proven = None;
+            let slower = self.slower(now, rate, length, excess);
+            let by_chance = self.chance.share();
+            let pace = if by_chance > 0.0 {
+                self.chance.keep_below(slower / ABOVE * (1.0 - by_chance))
+            } else {
+                slower
+            };
+            self.set_pace(now, pace);
+            if excess > SMALL_SHARE {
+                self.proven = None;
+            }
         } else {
             self.span = JudgedSpan::new(now);
         }
+    }
+
+    /// While the pace is kept below what the server accepts: measures what chance refuses. Returns
+    /// whether that is so; it is not when more is refused, since the server accepts less now.
+    fn measure_chance(&mut self, now: Instant, capacity: f64) -> bool {
+        let seen = self.span.share();
+        if self.chance.is_exceeded(seen) {
+            self.chance.stop_below();
+            return false;
+        }
+        if seen.attempts >= MIN_BELOW {
+            self.chance.stop_below();
+            self.chance.measured(seen);
+            self.set_pace(now, capacity / (1.0 - self.chance.share()));
+        }
+        true
     }
 
     /// Raises the pace while it is used and nothing is refused.
@@ -219,7 +249,9 @@ impl QuotaEstimator {
         self.span.grown = now;
         self.span.started = 0.0;
         if self.span.refused == 0.0 && self.span.accepted >= 40.0 && length > 1.0 {
-            let seen = (self.span.accepted / length).min(rate);
+            let window = (40.0 / rate).max(1.0);
+            let recent = if length > window { self.recent.rate(now, window) } else { 0.0 };
+            let seen = (self.span.accepted / length).max(recent).min(rate);
             self.proven = Some(self.proven.map_or(seen, |proven| proven.max(seen)));
         }
     }
@@ -229,7 +261,8 @@ impl QuotaEstimator {
     fn is_conclusive(&self, length: f64, alternated: bool) -> bool {
         let (accepted, refused) = (self.span.accepted, self.span.refused);
         if self.chance.share() > 0.0 {
-            return accepted + refused >= MIN_WITH_CHANCE;
+            return accepted + refused >= MIN_WITH_CHANCE
+                || self.chance.is_exceeded(self.span.share());
         }
         let is_over = self.run.count == 0 && refused > 0.0 && length >= 2.0 && accepted >= 60.0;
         if !alternated && !is_over {

@@ -1,5 +1,7 @@
 //! The part of an estimate that is stored, so that a restart does not have to learn it again.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -11,15 +13,17 @@ use super::{QuotaEstimator, secs};
 
 /// Two numbers that differ by less than this share are equal.
 const SAME: f64 = 0.03;
+/// How far apart refusals are at a learned pace, in seconds: it need not grow fast.
+const SECS_APART: f64 = 10.0;
 /// How long a pace that was resumed after a closed period is tested, in seconds.
 const TRIAL_SECS: f64 = 5.0;
-/// The highest valid rate, window length in seconds, window count, in-flight limit and share by
-/// chance. The stored row may have been edited.
-const MAX_RATE: f64 = 1e5;
-const MAX_WINDOW_SECS: f64 = 86_400.0 * 31.0;
-const MAX_WINDOW_COUNT: f64 = 1e9;
-const MAX_IN_FLIGHT: u32 = 100_000;
-const MAX_BY_CHANCE: f64 = 0.9;
+/// The valid ranges: of a rate, a window's length in seconds and its count, a limit on
+/// concurrent requests, and a share by chance. The stored row may have been edited.
+const RATES: RangeInclusive<f64> = 1e-3..=1e5;
+const WINDOW_SECS: RangeInclusive<f64> = 1.0..=86_400.0 * 31.0;
+const WINDOW_COUNTS: RangeInclusive<f64> = 1.0..=1e9;
+const IN_FLIGHT: RangeInclusive<u32> = 1..=100_000;
+const BY_CHANCE: RangeInclusive<f64> = 0.01..=0.9;
 
 /// The estimate of a throttle. Its JSON is stored: names never change, and each may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -66,11 +70,6 @@ impl LearnedQuota {
     }
 }
 
-/// A valid number.
-fn sane(value: f64, most: f64) -> Option<f64> {
-    (value.is_finite() && value > 0.0 && value <= most).then_some(value)
-}
-
 impl QuotaEstimator {
     /// The estimate so far; `None` while everything is refused, and shortly after that, when the
     /// pace may be far too fast.
@@ -91,22 +90,20 @@ impl QuotaEstimator {
     /// An estimator that starts with an earlier estimate.
     pub fn with_learned(now: Instant, learned: LearnedQuota) -> Self {
         let mut estimator = Self::new(now);
-        if let Some(rate) = learned.rate.and_then(|rate| sane(rate, MAX_RATE)) {
+        if let Some(rate) = learned.rate.filter(|rate| RATES.contains(rate)) {
             estimator.pace = Some(PaceEstimate::new(rate));
         }
         if let Some((length, count)) = learned.window
-            && let (Some(length), Some(count)) =
-                (sane(length, MAX_WINDOW_SECS), sane(count, MAX_WINDOW_COUNT))
+            && WINDOW_SECS.contains(&length)
+            && WINDOW_COUNTS.contains(&count)
         {
             estimator.cycle = QuotaCycle::with_window(QuotaWindow { length, count });
-            if let Some(pace) = &mut estimator.pace {
-                pace.set_doubling_secs(length);
-            }
         }
-        if let Some(limit) = learned.in_flight.filter(|limit| (1..=MAX_IN_FLIGHT).contains(limit)) {
+        estimator.slow_growth(SECS_APART);
+        if let Some(limit) = learned.in_flight.filter(|limit| IN_FLIGHT.contains(limit)) {
             estimator.cap = InFlightCap::with_limit(limit);
         }
-        if let Some(share) = learned.by_chance.and_then(|share| sane(share, MAX_BY_CHANCE)) {
+        if let Some(share) = learned.by_chance.filter(|share| BY_CHANCE.contains(share)) {
             estimator.chance = RandomRefusals::with_share(share);
         }
         estimator
@@ -124,6 +121,7 @@ mod tests {
         clients: 1,
         users: 40,
         latency: 0.05,
+        before: 0.5,
         jitter: 0.2,
         hints: Hints::None,
         length: 60.0,
@@ -207,6 +205,7 @@ mod tests {
             "{}",
             r#"{"rate":-1,"window":[0,5],"in_flight":0,"by_chance":2}"#,
             r#"{"rate":0,"window":[60,-5],"in_flight":4294967295,"by_chance":-0.5}"#,
+            r#"{"rate":1e-300,"window":[1e-300,1e-300],"by_chance":1e-300}"#,
             r#"{"rate":null,"later":{"a":1}}"#,
         ] {
             let now = Instant::now();
@@ -220,10 +219,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_stored_quota_never_gets_stuck(
-            rate in proptest::option::of(any::<f64>()),
-            window in proptest::option::of(any::<(f64, f64)>()),
+            rate in proptest::option::of(prop_oneof![any::<f64>(), 1e-3..1e5]),
+            window in proptest::option::of(prop_oneof![
+                any::<(f64, f64)>(),
+                (1.0..2.7e6, 1.0..1e9),
+            ]),
             in_flight in proptest::option::of(any::<u32>()),
-            by_chance in proptest::option::of(any::<f64>()),
+            by_chance in proptest::option::of(prop_oneof![any::<f64>(), 0.01..0.9]),
             answers in proptest::collection::vec(any::<bool>(), 0..60),
         ) {
             // Guarantees that whatever is stored, an attempt may start within ten minutes.

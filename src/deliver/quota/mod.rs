@@ -13,7 +13,7 @@
 //! * The pace is slightly above a rate: one refusal in fifty. Only that request waits, and the
 //!   `pace` is corrected, so that about 2 % are refused.
 //! * Chance (`chance`): the refused share does not depend on the pace. Only that request waits,
-//!   and the pace stays.
+//!   and the pace stays. The share is measured at nine tenths of what the server accepts.
 //! * Too many requests at a time (`cap`): only attempts above a number in flight are refused. The
 //!   number is limited and not the pace.
 //!
@@ -52,6 +52,8 @@ use window::QuotaCycle;
 const MIN_RUN: u32 = 4;
 /// A run of refusals that chance produces less often than this is not by chance.
 const RUN_CHANCE: f64 = 1e-4;
+/// The same where it is known that refusals are by chance.
+const RUN_CHANCE_KNOWN: f64 = 1e-6;
 /// How long a request that was refused alone waits at least.
 const RETRY_ALONE: Duration = Duration::from_millis(100);
 /// The same where the number of requests at a time is the reason.
@@ -311,7 +313,8 @@ impl QuotaEstimator {
     fn min_run(&self) -> u32 {
         let share = self.run.share_before.min(0.3).max(self.chance.share()).clamp(0.01, 0.7);
         let mut run = MIN_RUN;
-        while share.powf(f64::from(run)) > RUN_CHANCE {
+        let rare = if self.chance.share() > 0.0 { RUN_CHANCE_KNOWN } else { RUN_CHANCE };
+        while share.powf(f64::from(run)) > rare {
             run += 1;
         }
         run

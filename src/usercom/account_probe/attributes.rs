@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::finding::{Finding, FoundSetting, Outcome};
+use super::finding::{Finding, FindingOutcome, FoundSetting};
 use super::session::{ProbeSession, ProbeStop};
 use super::users::ProbeUsers;
 use crate::config::account::UnknownAttributeAnswer;
@@ -20,7 +20,7 @@ pub(super) fn leave_out(session: &mut ProbeSession<'_>) {
             answered: "not asked".to_owned(),
             setting: None,
             effect: "--attributes asks; it may leave custom attributes behind",
-            outcome: Outcome::NotAsked("only with --attributes"),
+            outcome: FindingOutcome::NotAsked("only with --attributes"),
         });
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn ask(
 /// Whether an event of an unknown user is refused.
 async fn unknown_user(session: &mut ProbeSession<'_>) -> Result<(), ProbeStop> {
     const QUESTION: &str = "an event of an unknown user";
-    let path = format!("users-by-id/{}/", session.id("nobody"));
+    let path = format!("users-by-id/{}/", session.id("unknown"));
     let answer = session.post(format!("{path}events/"), json!({ "name": event_name() })).await?;
     let sent = session.shown_request();
     if !answer.is_success() {
@@ -47,7 +47,7 @@ async fn unknown_user(session: &mut ProbeSession<'_>) -> Result<(), ProbeStop> {
     }
     session.note_permanent(format!("event {}", event_name()));
     if session.look(&path, ProbeAnswer::is_success).await? {
-        session.note_user(&session.id("nobody"));
+        session.note_user(&session.id("unknown"));
         let answered = format!("{}, and the user is there", answer.status);
         session.found_by(QUESTION, sent, answered, None, "works without an upsert");
     } else {

@@ -19,13 +19,13 @@ pub struct Finding {
     /// What follows for requests and data.
     pub effect: &'static str,
     /// Whether the sink can work with the answer.
-    pub outcome: Outcome,
+    pub outcome: FindingOutcome,
 }
 
 /// Whether the sink can work with an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum FindingOutcome {
     /// It can.
     Answered,
     /// The question was not asked, for this reason.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::deliver::SingleAttemptClient;
 
-pub use finding::{Finding, FoundSetting, Outcome};
+pub use finding::{Finding, FindingOutcome, FoundSetting};
 pub use session::ProbeEnd;
 use session::{ProbeSession, ProbeStop};
 
@@ -58,7 +58,9 @@ pub struct ProbeReport {
 impl ProbeReport {
     /// The answers that the sink cannot work with.
     pub fn unworkable(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| matches!(finding.outcome, Outcome::Unworkable(_)))
+        self.findings
+            .iter()
+            .filter(|finding| matches!(finding.outcome, FindingOutcome::Unworkable(_)))
     }
 
     /// The facts as a pipeline file for a sink.

@@ -8,7 +8,7 @@ use super::users::ProbeUsers;
 use crate::clock;
 use crate::config::account::{PageDomain, PageViewUser};
 
-/// The host of the pages. `.example` is reserved, so it is nobody's.
+/// The host of the pages. `.example` is reserved, so no site has it.
 const HOST: &str = "usercom-sink-probe.example";
 
 pub(super) async fn ask(

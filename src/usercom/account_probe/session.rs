@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::finding::{Finding, FoundSetting, Outcome};
+use super::finding::{Finding, FindingOutcome, FoundSetting};
 use super::{MAX_REQUESTS, PREFIX};
 use crate::deliver::{
     ApiReply, Expects, Idempotency, Method, Request, SingleAttemptClient, SingleReply,
@@ -59,7 +59,7 @@ pub(super) enum ProbeStop {
 
 /// Something that was made.
 #[derive(Debug, Clone)]
-struct Made {
+struct MadeObject {
     /// What it is, for the report.
     what: String,
     /// The path that deletes it; without one it stays.
@@ -99,7 +99,7 @@ pub(super) struct ProbeSession<'c> {
     /// What the ids of this run begin with.
     run: String,
     sent: usize,
-    made: Vec<Made>,
+    made: Vec<MadeObject>,
     /// How long writes take to be seen, as far as it was noticed.
     delay: Duration,
     last: String,
@@ -137,14 +137,14 @@ impl<'c> ProbeSession<'c> {
     /// Notes something that is to be deleted at the end.
     pub(super) fn note_made(&mut self, what: String, route: &'static str, path: String) {
         if self.made.iter().all(|made| made.what != what) {
-            self.made.push(Made { what, path: Some((route, path)) });
+            self.made.push(MadeObject { what, path: Some((route, path)) });
         }
     }
 
     /// Notes something that no request deletes.
     pub(super) fn note_permanent(&mut self, what: String) {
         if self.made.iter().all(|made| made.what != what) {
-            self.made.push(Made { what, path: None });
+            self.made.push(MadeObject { what, path: None });
         }
     }
 
@@ -278,7 +278,7 @@ impl<'c> ProbeSession<'c> {
         effect: &'static str,
     ) {
         let answered = self.short(&answered.into());
-        let outcome = Outcome::Answered;
+        let outcome = FindingOutcome::Answered;
         self.findings.push(Finding { question, sent, answered, setting, effect, outcome });
     }
 
@@ -297,7 +297,7 @@ impl<'c> ProbeSession<'c> {
             answered,
             setting: None,
             effect: "the sink cannot work with this account",
-            outcome: Outcome::Unworkable(why.to_owned()),
+            outcome: FindingOutcome::Unworkable(why.to_owned()),
         });
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 mod connector;
+mod crash;
 mod gaps;
 mod model;
 mod process;

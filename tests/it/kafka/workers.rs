@@ -168,6 +168,8 @@ async fn work_through(records: u32, verify: Verify) -> usize {
         "{records} records, one of 3 processes killed, verify_ambiguous {verify:?}: lost 0, out of \
          order 0, {twice} arrived twice, {looks} looks into histories"
     );
+    let most = if verify == Verify::On { IN_FLIGHT as u64 + u64::from(USERS) } else { 0 };
+    assert!(looks <= most, "{looks} look-ups: at most those in flight, and one a user");
     for worker in workers.drain(..).skip(1) {
         worker.stop();
     }

@@ -130,6 +130,11 @@ impl Chaos {
         self.shared.throttle.lock().unwrap().as_ref().map_or_else(Vec::new, |t| t.log().to_vec())
     }
 
+    /// What a limit on requests at a time allows, in requests a second.
+    pub(crate) fn allowed_at_a_time(&self) -> Option<f64> {
+        self.shared.throttle.lock().unwrap().as_ref().and_then(Throttle::allowed_at_a_time)
+    }
+
     /// Seconds since the throttle was first asked.
     pub(crate) fn throttled_for(&self) -> f64 {
         self.shared.throttle.lock().unwrap().as_ref().map_or(0.0, Throttle::now)
@@ -205,12 +210,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
             page(400, br#"{"detail":"poisoned"}"#).send(client.get_mut()).await?;
             continue;
         }
-        let refused = shared
-            .throttle
-            .lock()
-            .unwrap()
-            .as_mut()
-            .and_then(|throttle| throttle.ask(shared.in_flight.load(Ordering::Acquire)));
+        let refused = shared.throttle.lock().unwrap().as_mut().and_then(Throttle::ask);
         if let Some(headers) = refused {
             throttled(&headers).send(client.get_mut()).await?;
             continue;
@@ -219,10 +219,14 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
         let answer = if fault.is_some_and(Fault::spares_upstream) {
             Message::default()
         } else {
+            let sent = tokio::time::Instant::now();
             request.send(upstream.get_mut()).await?;
             let Some(answer) = message(&mut upstream).await? else {
                 return client.get_ref().set_zero_linger();
             };
+            if let Some(throttle) = shared.throttle.lock().unwrap().as_mut() {
+                throttle.served(sent.elapsed());
+            }
             answer
         };
         if !spoil(fault, answer, &mut client).await? {

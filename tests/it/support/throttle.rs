@@ -53,6 +53,9 @@ pub(crate) struct Throttle {
     window: (f64, u32),
     tokens: Option<(f64, f64)>,
     log: Vec<Decision>,
+    in_flight: usize,
+    /// How long accepted requests took, in seconds, and how many they were.
+    served: (f64, u32),
 }
 
 impl Throttle {
@@ -69,6 +72,8 @@ impl Throttle {
             window: (0.0, 0),
             tokens: None,
             log: Vec::new(),
+            in_flight: 0,
+            served: (0.0, 0),
         }
     }
 
@@ -95,14 +100,30 @@ impl Throttle {
         self.start.map_or(0.0, |start| start.elapsed().as_secs_f64())
     }
 
+    /// An accepted request was answered after this long.
+    pub(crate) fn served(&mut self, took: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.served.0 += took.as_secs_f64();
+        self.served.1 += 1;
+    }
+
+    /// What a limit on requests at a time allows, in requests a second: how long they take is the
+    /// server's matter.
+    pub(crate) fn allowed_at_a_time(&self) -> Option<f64> {
+        let Limit::InFlight { num } = self.limit else { return None };
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        let num = num as f64;
+        Some(num * f64::from(self.served.1) / self.served.0.max(1e-9))
+    }
+
     /// What it decided so far.
     pub(crate) fn log(&self) -> &[Decision] {
         &self.log
     }
 
-    /// Decides about a request. `in_flight` counts it. `None`: accepted; else the headers of the
-    /// refusal, each with its line end.
-    pub(crate) fn ask(&mut self, in_flight: usize) -> Option<String> {
+    /// Decides about a request. `None`: accepted, and `served` is called when it has its answer;
+    /// else the headers of the refusal, each with its line end.
+    pub(crate) fn ask(&mut self) -> Option<String> {
         let now = Instant::now();
         let at = (now - *self.start.get_or_insert(now)).as_secs_f64();
         if let Some((_, limit)) = self.change.take_if(|(from, _)| at >= *from) {
@@ -112,8 +133,11 @@ impl Throttle {
         self.asked += 1;
         let by_chance = self.every > 0 && self.asked.is_multiple_of(self.every);
         let is_storm = (self.storm.0..self.storm.1).contains(&at);
-        let wait = if by_chance || is_storm { Some(1.0) } else { self.count(at, in_flight) };
+        let wait = if by_chance || is_storm { Some(1.0) } else { self.count(at) };
         self.log.push(Decision { at, is_accepted: wait.is_none() });
+        if wait.is_none() {
+            self.in_flight += 1;
+        }
         let seconds = Duration::from_secs_f64(wait?.ceil().max(1.0)).as_secs();
         Some(match self.hint {
             Hint::None => String::new(),
@@ -125,7 +149,7 @@ impl Throttle {
     }
 
     /// `None`: there is room; else the seconds until there is.
-    fn count(&mut self, at: f64, in_flight: usize) -> Option<f64> {
+    fn count(&mut self, at: f64) -> Option<f64> {
         match self.limit {
             Limit::Sliding { num, window } => {
                 while self.accepted.front().is_some_and(|first| first + window <= at) {
@@ -156,7 +180,7 @@ impl Throttle {
                 self.tokens = Some((if is_enough { tokens - 1.0 } else { tokens }, at));
                 (!is_enough).then(|| (1.0 - tokens) / rate)
             }
-            Limit::InFlight { num } => (in_flight > num).then_some(1.0),
+            Limit::InFlight { num } => (self.in_flight >= num).then_some(1.0),
         }
     }
 }
