@@ -47,10 +47,12 @@ fn assert_estimate(place: &TestDir, config: &Path, what: &str) -> Value {
         assert_eq!(estimated[equal], sent[equal], "{what}: {equal}");
     }
     assert_close(&estimated["requests"], &sent["requests"], 1, what);
-    // What is folded depends on the moment; of few requests it is a large share.
+    // What is folded depends on the moment; of few requests it is a large share. So a kind may be off
+    // by 5 % of all requests.
+    let few = sent["requests"].as_u64().unwrap() / 20;
     for (route, count) in sent["requests_by_route"].as_object().unwrap() {
         let named = format!("{what}: {route}");
-        assert_close(&estimated["requests_by_route"][route], count, 15, &named);
+        assert_close(&estimated["requests_by_route"][route], count, few, &named);
     }
     estimate
 }
