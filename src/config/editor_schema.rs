@@ -17,20 +17,24 @@ const PATH: &str = r"^(\.|\^\.|%|\$\{)";
 
 /// Targets that are not objects, for each call. `mapping::compile` checks the same.
 const TARGETS: [(CallKind, &[&str], &str); 5] = [
-    (CallKind::Identify, &["user_id", "anonymous_id", "message_id", "timestamp"], "traits"),
+    (
+        CallKind::Identify,
+        &["user_id", "anonymous_id", "user_key", "message_id", "timestamp"],
+        "traits",
+    ),
     (
         CallKind::Page,
-        &["user_id", "anonymous_id", "message_id", "timestamp", "name", "category"],
+        &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "name", "category"],
         "properties",
     ),
     (
         CallKind::Track,
-        &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
+        &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "event"],
         "properties",
     ),
     (
         CallKind::Group,
-        &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
+        &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "group_id"],
         "traits",
     ),
     (CallKind::Alias, &["user_id", "previous_id", "message_id", "timestamp"], "context"),

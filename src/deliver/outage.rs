@@ -160,12 +160,12 @@ fn health(outcome: &AttemptDisposition) -> Health {
         AttemptDisposition::Retry { why, .. } => why,
     };
     Health::Fails(match why {
-        RetryReason::Stale(_)
-        | RetryReason::TooLarge
-        | RetryReason::Forbidden(_)
-        | RetryReason::Status(429) => return Health::Unknown,
+        RetryReason::Stale(_) | RetryReason::Forbidden(_) | RetryReason::Status(429) => {
+            return Health::Unknown;
+        }
         RetryReason::Connect(_) => "no connection".to_owned(),
         RetryReason::Timeout => "no answer in time".to_owned(),
+        RetryReason::TooLarge => "answer too long".to_owned(),
         RetryReason::Cut(_) | RetryReason::BrokenBody => "answer cut off".to_owned(),
         RetryReason::NotTheApi(status) => format!("web page or redirect with status {status}"),
         RetryReason::Status(status) => format!("status {status}"),

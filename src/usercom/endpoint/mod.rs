@@ -237,11 +237,7 @@ pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
 
 /// The entries of a list that was read already.
 pub(super) fn page_entries(body: &Value) -> Vec<Value> {
-    match body.clone() {
-        Value::Array(results) => results,
-        Value::Object(mut body) => entries(&mut body),
-        _ => Vec::new(),
-    }
+    list_in(body.clone(), 0).0
 }
 
 fn follow(next: &str, asked: &str) -> Option<String> {
@@ -297,6 +293,7 @@ mod tests {
             r#"{"result":{"data":{"results":[{},{}],"next":"?page=2"}}}"#,
             r#"{"data":[{},{}],"next":"x/?page=2"}"#,
         ] {
+            assert_eq!(page_entries(&json(&reply(list))).len(), 2, "{list}");
             let page = page(&reply(list), "x/");
             assert_eq!(
                 (page.results.len(), page.next.as_deref()),

@@ -126,7 +126,7 @@ fn bomb() -> Answer {
     Answer::Http { status: 200, headers, body: encoder.finish().unwrap() }
 }
 
-/// The base URL of a server whose certificate no authority has signed.
+/// The base URL of a server whose certificate is signed by no authority.
 fn self_signed(runtime: &Runtime) -> String {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

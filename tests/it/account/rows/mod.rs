@@ -630,7 +630,7 @@ fn histories() -> Vec<Row> {
     ]
 }
 
-/// Half of the users are stuck for 15 s: they use up no other user's place.
+/// Half of the users are stuck for 15 s: they take no slots of other users.
 fn stuck() -> Vec<Row> {
     let is_stuck = |asked: &Asked, since: Duration| {
         let user = asked.path.strip_prefix("users-by-id/u").and_then(|id| id.split('/').next());
