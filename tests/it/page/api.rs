@@ -233,12 +233,13 @@ async fn page_command_and_documentation_say_the_same_words() {
         "{\"kind\":\"signup\",\"id\":\"u1\"}\n{\"kind\":\"signup\"}\n{\"kind\":\"other\"}\n";
     place.write("records.ndjson", records);
     let service = Service::start(&place, &account.endpoint(), STRICT, "").await;
-    // Latency is known after the next sample.
-    let settled = |text: &str| {
-        let sink = &parsed(text)["sinks"][0];
-        sink["records"]["settled"] == 3 && sink["latency"].is_object()
-    };
-    let json = service.until("/api/v1/status", |_, text| settled(text)).await;
+    let settled = |text: &str| parsed(text)["sinks"][0]["records"]["settled"] == 3;
+    service.until("/api/v1/status", |_, text| settled(text)).await;
+    // Latency is that of requests between two samples, which come once a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    place.write("records-2.ndjson", "{\"kind\":\"signup\",\"id\":\"u2\"}\n");
+    let timed = |text: &str| parsed(text)["sinks"][0]["latency"].is_object();
+    let json = service.until("/api/v1/status", |_, text| timed(text)).await;
     let page = service.get("/").await.unwrap().1 + &service.get("/dead-letters").await.unwrap().1;
     let shown = usercom_sink(&["status", "-c", service.config.to_str().unwrap()]);
     let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/status-page.md");
