@@ -28,6 +28,8 @@ pub struct OutageReport {
     pub failures: u64,
     /// The same by reason: `status 503`.
     pub by_reason: BTreeMap<String, u64>,
+    /// The last failure in full, with its remedy where there is one.
+    pub last: String,
 }
 
 /// What an attempt changed.
@@ -53,6 +55,7 @@ struct Failing {
     since: Instant,
     failures: u64,
     by_reason: BTreeMap<String, u64>,
+    last: String,
     reported: bool,
 }
 
@@ -62,6 +65,7 @@ impl Failing {
             length: now.saturating_duration_since(self.since),
             failures: self.failures,
             by_reason: self.by_reason.clone(),
+            last: self.last.clone(),
         }
     }
 }
@@ -93,19 +97,33 @@ impl OutageDetector {
     ) -> Option<OutageChange> {
         match health(outcome) {
             Health::Unknown => None,
-            Health::Fails(why) => self.failed(why, started, now),
+            Health::Fails(why) => {
+                let last = match outcome {
+                    AttemptDisposition::Retry { why, .. } => why.text().into_owned(),
+                    _ => String::new(),
+                };
+                self.failed(why, last, started, now)
+            }
             Health::Works => self.worked(started, now),
         }
     }
 
-    fn failed(&mut self, why: String, started: Instant, now: Instant) -> Option<OutageChange> {
+    fn failed(
+        &mut self,
+        why: String,
+        last: String,
+        started: Instant,
+        now: Instant,
+    ) -> Option<OutageChange> {
         let failing = self.failing.get_or_insert_with(|| Failing {
             since: started,
             failures: 0,
             by_reason: BTreeMap::new(),
+            last: String::new(),
             reported: false,
         });
         failing.failures += 1;
+        failing.last = last;
         *failing.by_reason.entry(why).or_default() += 1;
         let report = failing.report(now);
         let begins =
@@ -177,6 +195,7 @@ mod tests {
             panic!("it has begun");
         };
         assert_eq!((report.failures, report.length), (3, Duration::from_millis(1_210)));
+        assert_eq!(report.last, "no connection: refused");
         for n in 2..50 {
             assert_eq!(detector.attempted(&unavailable, at(n * 1_000), at(n * 1_000)), None);
         }

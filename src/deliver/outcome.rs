@@ -166,19 +166,29 @@ impl RetryReason {
 
 const TIMEOUT: &str = "no answer within the timeout";
 const BROKEN: &str = "the answer's body was cut";
-const TOO_LARGE: &str = "the answer's body is longer than the limit; reading it was stopped";
+const TOO_LARGE: &str = "the answer's body is longer than the limit of 1 MiB (4 MiB for lists); reading it \
+     was stopped: check whether `endpoint` names the API, and what a proxy in between sends";
 
 impl fmt::Display for RetryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(detail) => {
                 write!(f, "no connection: {detail}")?;
-                match detail.contains("certificate") {
-                    true => f.write_str(CERTIFICATE),
+                match () {
+                    () if detail.contains("certificate") => f.write_str(CERTIFICATE),
+                    () if NO_TLS_DETAILS.iter().any(|text| detail.contains(text)) => {
+                        f.write_str(NO_TLS)
+                    }
+                    () => Ok(()),
+                }
+            }
+            Self::Cut(detail) => {
+                write!(f, "connection cut: {detail}")?;
+                match detail.contains("head is too large") {
+                    true => f.write_str(TOO_MANY_HEADERS),
                     false => Ok(()),
                 }
             }
-            Self::Cut(detail) => write!(f, "connection cut: {detail}"),
             Self::Stale(detail) => {
                 write!(f, "the server closed a connection that was kept: {detail}")
             }
@@ -201,6 +211,11 @@ impl fmt::Display for RetryReason {
 
 const A_PAGE: &str = "the answer is a web page, not an answer of the API: check whether a proxy, a \
      firewall or a login page stands in between";
+const NO_TLS_DETAILS: [&str; 2] = ["InvalidContentType", "tls handshake eof"];
+const NO_TLS: &str = "; it seems that the server does not speak TLS: check `https` and the port in \
+     `endpoint`";
+const TOO_MANY_HEADERS: &str = "; the answer has more than 100 headers, or very long ones: check what \
+     a proxy in between adds";
 const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: check the host in \
      `endpoint`, or add the certificate's authority to the trusted ones of this system";
 

@@ -5,7 +5,8 @@
 //! [`PoisonPolicy::attempts`] times over at least [`PoisonPolicy::least`], and
 //! * other requests of its route succeeded repeatedly between its failures; or
 //! * one succeeded no earlier than `SLACK` before its first failure, the server answered other
-//!   routes between its failures, and hardly any other request of its route fails.
+//!   routes between its failures, and hardly any other request of its route fails; or
+//! * its sender can do without the answer, and the server answered other routes between its failures.
 //!
 //! # Invariants
 //!
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::request::{ApiReply, Method};
+use super::request::{ApiReply, Method, Need};
 
 /// How long before the first failure a success of the same route still counts: requests of several
 /// users are in flight at the same time.
@@ -184,6 +185,7 @@ impl FailureHistory {
         policy: PoisonPolicy,
         now: Instant,
         failing: &FailureCount,
+        need: Need,
     ) -> Option<PoisonEvidence> {
         let trouble = &self.0[self.find(method, route)?];
         let since = now.saturating_duration_since(trouble.first);
@@ -194,8 +196,10 @@ impl FailureHistory {
         let many_are_patient =
             policy.run == RunMode::ToTheEnd && since >= policy.least * OUTAGE_FACTOR;
         let alone = failing.count() <= MAX_FAILING_ALONE || many_are_patient;
-        let proven =
-            trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);
+        // What the sender can do without may fail always, and for all.
+        let is_typical = need != Need::Optional;
+        let works = !is_typical || (trouble.succeeds && alone);
+        let proven = trouble.accompanied >= often || (works && trouble.alive >= often);
         proven.then(|| PoisonEvidence {
             failures: trouble.failures,
             secs: since.as_secs(),

@@ -75,7 +75,7 @@ proptest! {
             }
             failure_history.failed(KEY, now, witness, &route_counter, "status 500".into(), None);
             let asked = route_counter.clone();
-            let poison = failure_history.poison(KEY, policy, now, &asked).is_some();
+            let poison = failure_history.poison(KEY, policy, now, &asked, Need::Required).is_some();
             let expected = model(&steps[..=n], success_before, others_failing + 1, policy);
             prop_assert_eq!(poison, expected, "after {} failures", n + 1);
             let no_success = success_before.is_none() && steps[1..=n].iter().all(|s| s.route == 0);

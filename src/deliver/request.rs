@@ -79,7 +79,8 @@ pub enum Need {
     #[default]
     Required,
     /// The caller can do without it, for example a look-up. A web page in place of a response is
-    /// requested again a few times and then returned; a refusal of the route is returned at once.
+    /// requested again a few times and then returned; a refusal of the route is returned at once,
+    /// and a closed route is not waited for.
     Optional,
     /// The op cannot continue without it, but a 403 is a response too: the work may have been done
     /// before. It is returned once it is known that the key works.

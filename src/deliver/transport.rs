@@ -81,6 +81,8 @@ pub enum Denial {
     /// It answered 429: too many requests. Servers usually count a request before they carry it
     /// out.
     TooMany,
+    /// It answered 408 or 503: not now.
+    Unavailable,
 }
 
 /// The attempts of one op, over all its requests.
@@ -92,6 +94,8 @@ pub struct Attempts {
     pub failed: u32,
     /// When the first of them ended.
     pub failing_since: Option<Instant>,
+    /// When the last attempt failed: whatever it did at the server, it did before.
+    pub failed_at: Option<Instant>,
     /// Identifies the op in logs: which user, which record.
     pub subject: Option<Arc<Subject>>,
     /// Its failures, to distinguish a request that can never succeed from an outage. They are kept

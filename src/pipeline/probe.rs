@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::advice;
 use super::engine::subject::shown;
 use crate::deliver::Method;
-use crate::deliver::outage::OutageChange;
+use crate::deliver::outage::{OutageChange, OutageReport};
 use crate::sink::Destination;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
@@ -92,11 +92,12 @@ impl deliver::DeliveryObserver for DeliveryProbe {
         let why: Vec<_> = report.by_reason.iter().map(|(why, n)| format!("{why}: {n}")).collect();
         let why = why.join(", ");
         let waiting = self.metrics.activity().present().waiting;
-        match change {
-            OutageChange::Began(_) => tracing::warn!(
+        match &change {
+            OutageChange::Began(OutageReport { last, .. }) => tracing::warn!(
                 sink,
                 why,
                 failed_attempts,
+                last,
                 "User.com cannot be reached, or answers with errors: records wait, nothing is lost, \
                  and sending goes on by itself. One line follows when it is over"
             ),

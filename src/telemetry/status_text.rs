@@ -71,12 +71,14 @@ fn sink_lines(sink: &SinkStatus) -> Vec<String> {
         row(
             "requests",
             format!(
-                "{}/s, {} of {} in flight, quota {}",
+                "{}/s, {} of {} in flight, {}",
                 decimal(sink.requests_per_sec),
                 sink.in_flight,
                 sink.concurrency_limit,
-                sink.quota_per_sec
-                    .map_or_else(|| "not met".to_owned(), |q| format!("{}/s", decimal(q)))
+                sink.quota_per_sec.map_or_else(
+                    || "no quota learned yet".to_owned(),
+                    |q| format!("quota {}/s", decimal(q))
+                )
             ),
         ),
     ];
@@ -150,7 +152,8 @@ fn waiting_words(sink: &SinkStatus) -> String {
             .expect("a string takes any text");
     }
     if let Some(secs) = backlog.ends_in_secs {
-        write!(words, "; done in about {}", seconds(secs)).expect("a string takes any text");
+        write!(words, "; backlog ends in about {}", seconds(secs))
+            .expect("a string takes any text");
     }
     words
 }

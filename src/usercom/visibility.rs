@@ -66,8 +66,8 @@ impl Visibility {
     }
 
     /// The same for something that may not have been written: where the account shows every write
-    /// immediately, the wait is short. What the server answered with 429 was most likely not written,
-    /// so the wait is no longer than that of earlier writes.
+    /// immediately, the wait is short. What the server answered with 408, 429 or 503 was most likely not
+    /// written: the wait is hardly longer than that of earlier writes.
     pub(super) fn pause_if_lost(
         &self,
         sent: Instant,
@@ -79,13 +79,16 @@ impl Visibility {
             let seen = self.seen.lock();
             match denial {
                 Denial::TooMany => seen.longest * 2,
-                Denial::None if seen.immediate >= ENOUGH_SIGHTINGS => {
-                    MIN_LOST_WINDOW.max(seen.longest * 2)
-                }
-                Denial::None => self.window,
+                Denial::None if seen.immediate < ENOUGH_SIGHTINGS => self.window,
+                Denial::None | Denial::Unavailable => MIN_LOST_WINDOW.max(seen.longest * 2),
             }
         };
         self.pause_within(window.min(self.window), sent, wait, now)
+    }
+
+    /// Whether something of this age should be visible.
+    pub(super) fn is_over(&self, age: Duration) -> bool {
+        age >= self.window
     }
 
     fn pause_within(

@@ -379,10 +379,13 @@ async fn non_idempotent_request_with_unknown_effect_is_not_retried() {
 #[tokio::test]
 async fn denied_non_idempotent_request_is_returned_to_its_caller() {
     // Guarantees that an event that a server refuses for now is not sent again before its sender
-    // could look whether it was carried out, and that a 429 is distinguished from the others.
-    for (status, expected) in
-        [(408, Denial::None), (429, Denial::TooMany), (500, Denial::None), (503, Denial::None)]
-    {
+    // could look whether it was carried out, and that it is told how the server refused it.
+    for (status, expected) in [
+        (408, Denial::Unavailable),
+        (429, Denial::TooMany),
+        (500, Denial::None),
+        (503, Denial::Unavailable),
+    ] {
         let (result, attempts, _) =
             meet(vec![answer(status), answer(201)], Idempotency::NonIdempotent).await;
         let Err(SendError::Ambiguous { denial, .. }) = result else { panic!("{result:?}") };

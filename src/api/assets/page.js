@@ -143,7 +143,7 @@ function startLetters() {
   let purging;
   function askToPurge(selection, n) {
     purging = { ...selection, expect: n };
-    $('purge-text').textContent = letters(n) + ' will be deleted, with their records. This cannot be undone.';
+    $('purge-text').textContent = letters(n) + ' will be purged: deleted with the record. This cannot be undone.';
     $('purge-second').hidden = true;
     $('purge-word').value = '';
     action('purge-next').hidden = false;
@@ -153,7 +153,7 @@ function startLetters() {
     action('purge-cancel').focus();
   }
   $('purge-word').addEventListener('input', (event) => {
-    action('purge-final').disabled = event.target.value.trim().toLowerCase() !== 'delete';
+    action('purge-final').disabled = event.target.value.trim().toLowerCase() !== 'purge';
   });
   dialog.addEventListener('submit', (event) => event.preventDefault());
   $('purge-word').addEventListener('keydown', (event) => {
@@ -171,7 +171,7 @@ function startLetters() {
     'purge-final': async () => {
       dialog.close();
       const answer = await post('/api/v1/dead-letters/purge', purging);
-      done(letters(answer.purged) + ' deleted.');
+      done(letters(answer.purged) + ' purged.');
     },
   };
   for (const [which, selection] of Object.entries(selections)) {

@@ -123,8 +123,8 @@ impl List<'_> {
                     button type="button" data-action="replay-selected" disabled { "Replay selected" }
                     button.primary type="button" data-action="replay-all" { "Replay all " (whole(self.matching)) }
                     a.button href=(self.export_link()) download { "Export" }
-                    button.danger type="button" data-action="purge-selected" disabled { "Delete selected \u{2026}" }
-                    button.danger type="button" data-action="purge-all" { "Delete all \u{2026}" }
+                    button.danger type="button" data-action="purge-selected" disabled { "Purge selected \u{2026}" }
+                    button.danger type="button" data-action="purge-all" { "Purge all \u{2026}" }
                 }
                 table.cards.letters {
                     thead { tr {
@@ -186,16 +186,16 @@ fn dialog() -> Markup {
     html! {
         dialog #purge aria-labelledby="purge-title" {
             form method="dialog" {
-                h2 #purge-title { "Delete dead letters" }
+                h2 #purge-title { "Purge dead letters" }
                 p #purge-text {}
                 div #purge-second hidden {
-                    label for="purge-word" { "Type " b { "delete" } " to delete them for ever" }
+                    label for="purge-word" { "Type " b { "purge" } " to delete them for ever" }
                     input #purge-word type="text" autocomplete="off" spellcheck="false";
                 }
                 div.actions {
                     button type="button" data-action="purge-cancel" { "Keep them" }
                     button.danger type="button" data-action="purge-next" { "Continue" }
-                    button.danger type="button" data-action="purge-final" disabled hidden { "Delete for ever" }
+                    button.danger type="button" data-action="purge-final" disabled hidden { "Purge for ever" }
                 }
             }
         }
@@ -214,7 +214,7 @@ pub(super) fn one(stored: &StoredDeadLetter) -> Markup {
             div.actions {
                 button.primary type="button" data-action="replay-one" { "Replay" }
                 a.button href={ "/playground?letter=" (id) } { "Try in the playground" }
-                button.danger type="button" data-action="purge-one" { "Delete \u{2026}" }
+                button.danger type="button" data-action="purge-one" { "Purge \u{2026}" }
             }
         }
         p #result role="status" aria-live="polite" {}
@@ -246,7 +246,7 @@ pub(super) fn gone(id: i64) -> Markup {
         p { a href="/dead-letters" { "\u{2190} All dead letters" } }
         section.card.empty-state {
             h1 { "Dead letter #" (id) " is not here" }
-            p { "It was replayed or deleted." }
+            p { "It was replayed or purged." }
         }
     }
 }

@@ -105,23 +105,23 @@ fn tiles(sink: &SinkStatus) -> Markup {
     let ends = match (backlog.ends_in_secs, backlog.records) {
         (Some(secs), _) => length_words(secs),
         (None, 0) => "done".to_owned(),
-        (None, _) => "not in sight".to_owned(),
+        (None, _) => "\u{2013}".to_owned(),
     };
     let ends_note = match (unread, backlog.ends_at) {
         (1.., _) => format!("{about}{} unread", whole(unread)),
         (0, Some(at)) => format!("at {}", clock(at)),
+        (0, None) if backlog.records > 0 => "it does not shrink".to_owned(),
         (0, None) => String::new(),
     };
     let dead = &sink.dead_letters;
     let stored = dead.stored.map_or_else(String::new, |n| format!("{} stored", whole(n)));
     let quota = sink
         .quota_per_sec
-        .map_or_else(|| "quota not met".to_owned(), |q| format!("quota {}/s", number(q)));
+        .map_or_else(|| "no quota learned yet".to_owned(), |q| format!("quota {}/s", number(q)));
     let (latency, slow) = match &sink.latency {
-        Some(latency) => (
-            format!("{} ms", number(latency.p50_ms)),
-            format!("95th percentile {} ms", number(latency.p95_ms)),
-        ),
+        Some(latency) => {
+            (format!("{} ms", number(latency.p50_ms)), format!("p95 {} ms", number(latency.p95_ms)))
+        }
         None => ("\u{2013}".to_owned(), String::new()),
     };
     html! {

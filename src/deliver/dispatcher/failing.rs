@@ -178,8 +178,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             let RouteState::Closed { status, closed_for, until } = way else {
                 return Ok(way);
             };
-            let Some(left) = self.route_closed.checked_sub(closed_for).filter(|l| !l.is_zero())
-            else {
+            // What the sender can do without is not waited for.
+            let is_optional = request.expects.need == Need::Optional && !closed_for.is_zero();
+            let left = self.route_closed.checked_sub(closed_for);
+            let Some(left) = left.filter(|left| !left.is_zero() && !is_optional) else {
                 let (method, route) = (request.method, request.route);
                 let secs = closed_for.as_secs();
                 return Err(SendError::RouteClosed { method, route, status, secs });
@@ -240,7 +242,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
         let (_, failing) = self.routes.witness(key(request));
         let now = Instant::now();
-        let evidence = attempts.failure_history.poison(key(request), self.poison, now, &failing)?;
+        let (route, need) = (key(request), request.expects.need);
+        let evidence = attempts.failure_history.poison(route, self.poison, now, &failing, need)?;
         let (method, route) = (request.method, request.route);
         let PoisonEvidence { failures, secs, why, answer } = evidence;
         Some(SendError::Poison { method, route, failures, secs, why, answer })

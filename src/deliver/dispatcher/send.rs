@@ -50,6 +50,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 AfterAttempt::Halted | AfterAttempt::Forbidden { .. } => continue,
                 AfterAttempt::Retry(again) => again,
             };
+            attempts.failed_at = Some(Instant::now());
             if let (RetryReason::Connect(_), Some(before)) = (&again.why, before) {
                 before.not_sent();
             }
@@ -71,10 +72,11 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             if again.side_effect == SideEffect::Possible {
                 let denial = match again.why {
                     RetryReason::Status(429) => Denial::TooMany,
+                    RetryReason::Status(408 | 503) => Denial::Unavailable,
                     _ => Denial::None,
                 };
                 // Without a response it is not known yet whether it is sent again.
-                if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
+                if denial != Denial::None {
                     self.observer.retry(again.why.label());
                 }
                 // The unknown effect of the request is more important than the stop of the process.

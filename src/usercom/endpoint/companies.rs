@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::events::UserRef;
-use super::{Body, get, json, long, number, segment, slices, write};
+use super::{Body, get, long, number, object, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
@@ -101,7 +101,7 @@ pub(in crate::usercom) struct Found {
 
 /// Parses a company object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
-    found_in(&json(reply))
+    found_in(&object(reply))
 }
 
 /// Parses a company object out of a list.

@@ -6,6 +6,7 @@
 
 pub(super) mod attributes;
 mod body;
+mod charset;
 pub(super) mod companies;
 pub(super) mod events;
 pub(super) mod site_views;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use url::Url;
 
 use self::body::Body;
+use self::charset::plain_body;
 use crate::deliver::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
 
 /// The longest response that is read if it is a list or a company with all its members, in bytes.
@@ -92,11 +94,42 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
     fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
-/// A response's body as JSON, with or without a byte order mark; `Null` if it is not JSON.
+/// A response's body as JSON, whatever its encoding; `Null` if it is not JSON.
 pub(super) fn json(reply: &ApiReply) -> Value {
-    let body = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
-    serde_json::from_slice(body).unwrap_or(Value::Null)
+    serde_json::from_slice(&plain_body(&reply.body)).unwrap_or(Value::Null)
 }
+
+/// Names under which an answer may hold the one object it is about.
+const OBJECT_NAMES: [&str; 6] = ["data", "result", "results", "user", "client", "company"];
+
+/// Names of which a user or a company has at least one: what stands under [`OBJECT_NAMES`] in it is
+/// something else.
+const OWN_NAMES: [&str; 6] = ["id", "user_key", "key", "custom_id", "created", "name"];
+
+/// The object a reply is about. It may stand under a name of its own, or alone in a list.
+pub(super) fn object(reply: &ApiReply) -> Value {
+    let mut body = json(reply);
+    for _ in 0..MAX_WRAPPERS {
+        let inner = match &mut body {
+            Value::Array(items) if items.len() == 1 => items[0].take(),
+            Value::Object(fields) if !OWN_NAMES.iter().any(|name| fields.contains_key(*name)) => {
+                let is_inner = |name: &&str| {
+                    fields.get(*name).is_some_and(|value| value.is_object() || value.is_array())
+                };
+                let Some(name) = OBJECT_NAMES.iter().copied().find(|name| is_inner(&name)) else {
+                    return body;
+                };
+                fields.get_mut(name).map(Value::take).unwrap_or_default()
+            }
+            _ => return body,
+        };
+        body = inner;
+    }
+    body
+}
+
+/// How deep an object may stand in an answer.
+const MAX_WRAPPERS: usize = 3;
 
 /// The id of a user or company, written as an integer, as a float without a fraction, or as a
 /// string.
@@ -128,22 +161,51 @@ pub(super) struct Page {
     pub(super) results: Vec<Value>,
     /// Path and query of the next page, if there is one.
     pub(super) next: Option<String>,
+    /// Whether the answer was a list at all.
+    pub(super) is_list: bool,
 }
 
-/// Names under which an object may hold the entries of a list.
-const LIST_NAMES: [&str; 4] = ["results", "data", "attributes", "items"];
+/// Names under which an object may hold the entries of a list, or an object that does.
+const LIST_NAMES: [&str; 6] = ["results", "data", "attributes", "items", "result", "response"];
 
-/// The entries of a list that is an object: an array under one of the usual names, or objects by
-/// name, as in `{"plan": {"id": 1, ...}}`.
+/// The entries of a list that is an object without an array: objects by name, as
+/// `{"plan": {"id": 1, ...}}`, perhaps under one of the usual names.
 fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     for name in LIST_NAMES {
-        match body.get_mut(name).map(Value::take) {
-            Some(Value::Array(results)) => return results,
-            Some(Value::Object(mut by_name)) => return objects(&mut by_name),
-            _ => {}
+        if let Some(Value::Object(by_name)) = body.get_mut(name) {
+            return objects(by_name);
         }
     }
     objects(body)
+}
+
+/// Whether a value is an array of objects, or an object that holds one under a usual name.
+fn holds_list(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty() || items.iter().any(Value::is_object),
+        Value::Object(fields) if depth < MAX_WRAPPERS => {
+            let inner = LIST_NAMES.iter().filter_map(|name| fields.get(*name));
+            inner.into_iter().any(|value| holds_list(value, depth + 1))
+        }
+        _ => false,
+    }
+}
+
+/// The entries of a list, and what is said of the next page.
+fn list_in(body: Value, depth: usize) -> (Vec<Value>, Value) {
+    match body {
+        Value::Array(results) => (results, Value::Null),
+        Value::Object(mut fields) => {
+            let next = fields.remove("next").unwrap_or_default();
+            let holds = |name: &&str| fields.get(*name).is_some_and(|v| holds_list(v, depth + 1));
+            let Some(name) = LIST_NAMES.iter().copied().find(|name| holds(&name)) else {
+                return (entries(&mut fields), next);
+            };
+            let (results, inner) = list_in(fields.remove(name).unwrap_or_default(), depth + 1);
+            (results, if inner.is_null() { next } else { inner })
+        }
+        _ => (Vec::new(), Value::Null),
+    }
 }
 
 /// The values of an object that are objects; a missing `name` is set to the key.
@@ -166,16 +228,11 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
 /// request: a response cannot lead to another server or path, and the name under which the server
 /// knows itself does not matter.
 pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
-    let (results, next) = match json(reply) {
-        Value::Array(results) => (results, None),
-        Value::Object(mut body) => {
-            let next = body.get("next").and_then(Value::as_str);
-            let next = next.and_then(|next| follow(next, asked));
-            (entries(&mut body), next)
-        }
-        _ => (Vec::new(), None),
-    };
-    Page { results, next }
+    let body = json(reply);
+    let is_list = holds_list(&body, 0);
+    let (results, next) = list_in(body, 0);
+    let next = next.as_str().and_then(|next| follow(next, asked));
+    Page { is_list: is_list || !results.is_empty(), results, next }
 }
 
 /// The entries of a list that was read already.
@@ -226,8 +283,8 @@ mod tests {
     fn page_in_other_shapes_is_parsed() {
         // A bare array is a page; anything unknown is an empty one.
         let reply = |body: &'static str| ApiReply { status: 200, body: Bytes::from(body) };
-        assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
-        assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
+        assert_eq!(page(&reply("[{},{}]"), "x/").results.len(), 2);
+        assert_eq!(page(&reply("{\"results\":[{}]}"), "x/").results.len(), 1);
         for list in [
             r#"{"data":[{"name":"plan"}]}"#,
             r#"{"attributes":[{"name":"plan"}],"next":null}"#,
@@ -235,6 +292,26 @@ mod tests {
             r#"{"attributes":{"plan":{"id":1}}}"#,
         ] {
             assert_eq!(page(&reply(list), "x/").results[0]["name"], "plan", "{list}");
+        }
+        for list in [
+            r#"{"result":{"data":{"results":[{},{}],"next":"?page=2"}}}"#,
+            r#"{"data":[{},{}],"next":"x/?page=2"}"#,
+        ] {
+            let page = page(&reply(list), "x/");
+            assert_eq!(
+                (page.results.len(), page.next.as_deref()),
+                (2, Some("x/?page=2")),
+                "{list}"
+            );
+        }
+        for (body, is_list) in [
+            ("[]", true),
+            (r#"{"results":[]}"#, true),
+            ("{}", false),
+            ("7", false),
+            ("[null]", false),
+        ] {
+            assert_eq!(page(&reply(body), "x/").is_list, is_list, "{body}");
         }
         assert!(page(&reply("<html>"), "x/").results.is_empty());
         assert!(page(&reply("{\"results\":7,\"next\":7}"), "x/").next.is_none());
@@ -286,5 +363,14 @@ mod tests {
         assert_eq!(read("{\"id\":\"7\",\"key\":\"b\"}").key.as_deref(), Some("b"));
         assert_eq!(read("{\"id\":\"7\"}").id, Some(7));
         assert_eq!(read("oops"), users::Found { id: None, key: None });
+        for wrapped in [
+            r#"{"data":{"id":7,"user_key":"a"}}"#,
+            r#"[{"id":7,"user_key":"a"}]"#,
+            r#"{"status":"ok","result":{"user":{"id":7,"key":"a"}}}"#,
+        ] {
+            assert_eq!(read(wrapped), users::Found { id: Some(7), key: Some("a".into()) });
+        }
+        // A field of the user itself is no wrapper.
+        assert_eq!(read("{\"id\":7,\"company\":{\"id\":9,\"key\":\"b\"}}").id, Some(7));
     }
 }

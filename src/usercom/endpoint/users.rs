@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{Body, STRICT, get, json, number, page, segment, slices, write};
+use super::{Body, STRICT, get, json, number, object, page, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
 use crate::schedule::KeyKind;
 use crate::usercom::identity::normalized;
@@ -93,7 +93,7 @@ fn own_id_in(user: &Value) -> OwnId {
 
 /// Parses the external id of the user in a response.
 pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
-    own_id_in(&json(reply))
+    own_id_in(&object(reply))
 }
 
 /// A user that a search found.
@@ -176,7 +176,7 @@ pub(in crate::usercom) struct Upserted {
 
 /// Parses `{"created": …, "id": …}`.
 pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
-    let body = json(reply);
+    let body = object(reply);
     Upserted {
         created: body.get("created").and_then(Value::as_bool),
         id: body.get("id").and_then(number),
@@ -202,7 +202,7 @@ impl Found {
 
 /// Parses a user object.
 pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
-    let body = json(reply);
+    let body = object(reply);
     Found { id: body.get("id").and_then(number), key: key_in(&body) }
 }
 

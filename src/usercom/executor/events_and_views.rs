@@ -5,9 +5,11 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
+use super::history_lag::SampleEntry;
 use super::history_snapshots::HistoryKey;
 use super::matching::OpUser;
 use super::refused_properties::LeftOutProperties;
@@ -37,6 +39,10 @@ impl PendingEvent<'_> {
     fn fingerprint(&self, user: &str) -> u64 {
         let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
         hash((user, self.name, self.at.as_second(), data))
+    }
+
+    fn sample(&self) -> SampleEntry {
+        SampleEntry::Event { name: self.name.into(), at: self.at }
     }
 }
 
@@ -75,7 +81,7 @@ impl OpExecutor {
             let request = events::occurrence(whose, event.name, Some(event.at), data);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { denial, .. }) => {
-                    look = self.look_after(denial);
+                    look = self.look_after(denial, attempts);
                     continue;
                 }
                 answer => answer?,
@@ -83,6 +89,7 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.history_lag.accepted(place, || event.sample());
                     self.note_left_out(event, data, &left_out);
                     self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
@@ -129,10 +136,13 @@ impl OpExecutor {
     }
 
     /// Whether to look up an event or page view before it is sent again.
-    fn look_after(&self, denial: Denial) -> Option<LookupCause> {
+    fn look_after(&self, denial: Denial, attempts: &Attempts) -> Option<LookupCause> {
         match denial {
-            Denial::None => Some(LookupCause::LostAnswer),
-            Denial::TooMany => self.throttled.look_due().then_some(LookupCause::TooMany),
+            Denial::TooMany if !self.throttled.look_due() => None,
+            Denial::None | Denial::Unavailable | Denial::TooMany => {
+                let at = attempts.failed_at.unwrap_or_else(Instant::now);
+                Some(LookupCause::LostAnswer { at, denial })
+            }
         }
     }
 
@@ -211,7 +221,7 @@ impl OpExecutor {
             let request = site_views::view(&viewer, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { denial, .. }) => {
-                    look = self.look_after(denial);
+                    look = self.look_after(denial, attempts);
                     continue;
                 }
                 answer => answer?,
@@ -219,6 +229,11 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.history_lag.accepted(place, || SampleEntry::View {
+                        domain: view.domain.into(),
+                        path: view.path.into(),
+                        at: view.at,
+                    });
                     self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::Known);

@@ -46,7 +46,11 @@ pub(super) struct Snapshot {
     pub(super) bytes: usize,
     /// The request for the next page; `None` at the end.
     pub(super) next: Option<Request>,
+    /// Pages that were asked for: some servers lead from the last one back to the first.
+    asked: HashSet<String>,
     order: HistoryOrder,
+    /// The status with which User.com refused to show it.
+    pub(super) refused: Option<u16>,
     /// Events that arrived in this run and are not in the snapshot, by fingerprint.
     since: HashMap<u64, u32>,
 }
@@ -69,8 +73,10 @@ impl Snapshot {
             shown: HashSet::new(),
             pages: 0,
             bytes: 0,
+            asked: HashSet::from([first.path.clone()]),
             next: Some(first),
             order: HistoryOrder::Unknown,
+            refused: None,
             since: HashMap::new(),
         }
     }
@@ -87,6 +93,11 @@ impl Snapshot {
                 self.entries.push(reduced(entry));
             }
         }
+    }
+
+    /// The next page is this one, unless it was asked for before.
+    pub(super) fn continue_with(&mut self, next: Option<Request>) {
+        self.next = next.filter(|next| self.asked.insert(next.path.clone()));
     }
 
     /// In a list that begins with the newest: the oldest time that was read.

@@ -10,6 +10,7 @@ mod body;
 mod companies;
 mod events_and_views;
 mod history;
+mod history_lag;
 mod history_snapshots;
 mod history_zone;
 mod matching;
@@ -73,6 +74,8 @@ pub struct OpExecutor {
     throttled: throttled::ThrottledLookups,
     /// How soon User.com shows its writes.
     visibility: Visibility,
+    /// How long histories take to show what was sent.
+    history_lag: history_lag::HistoryLag,
     /// The zone offset of times without a zone in histories.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by external id.
@@ -103,6 +106,7 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            history_lag: history_lag::HistoryLag::default(),
             account: AccountConfig::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::stub::Answer;
+use crate::support::stub::{Answer, Asked};
 
 /// A route of the API, as its reference names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,8 @@ pub(super) enum When {
     Between(Duration, Duration),
     /// Requests whose path or body holds this.
     Holds(&'static str),
+    /// Requests of which this is true, and the time since the first request of all.
+    Of(fn(&Asked, Duration) -> bool),
 }
 
 /// What a rule does with the account before its answer leaves.
@@ -80,16 +82,23 @@ pub(super) enum Order {
 }
 
 type Reshape = fn(Route, &mut Value);
+/// Makes the bytes of an answer that was to be sent, from its status and its JSON text.
+type Encode = fn(u16, &str) -> Answer;
 
 /// All switches. [`Behaviour::default`] is the account that its reference describes.
 pub(super) struct Behaviour {
     pub(super) rules: Vec<Rule>,
     /// Changes the shape of an answer that was to be sent.
     pub(super) reshape: Option<Reshape>,
+    pub(super) encode: Option<Encode>,
     /// Text in front of each body.
     pub(super) prefix: &'static str,
     /// How long a user or company that was just created is not found.
     pub(super) unseen_for: Duration,
+    /// How long an event or page view that was just taken is in no history.
+    pub(super) hidden_for: Duration,
+    /// The number before the first one that is given.
+    pub(super) numbers_from: u64,
     pub(super) ids_without_case: bool,
     pub(super) unknown_key: UnknownKey,
     /// The name of an attribute whose value is refused with 400.
@@ -113,8 +122,11 @@ impl Default for Behaviour {
         Self {
             rules: Vec::new(),
             reshape: None,
+            encode: None,
             prefix: "",
             unseen_for: Duration::ZERO,
+            hidden_for: Duration::ZERO,
+            numbers_from: 0,
             ids_without_case: false,
             unknown_key: UnknownKey::Ignored,
             refused_value: None,

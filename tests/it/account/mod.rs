@@ -7,6 +7,7 @@ mod load;
 mod routes;
 mod rows;
 mod server;
+mod unusable;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -17,12 +18,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::load::Expected;
-use self::rows::Row;
+use self::rows::{Allowed, Length, Row};
 use self::server::{Account, State};
 use crate::support::{TestDir, binary, mix, usercom_sink};
 
 /// How long a run may take before it counts as one that never ends.
-const RUN_TIMEOUT: Duration = Duration::from_secs(90);
+const RUN_TIMEOUT: Duration = Duration::from_secs(150);
 /// Rows that run at the same time: most of their time they wait.
 const ROWS_AT_ONCE: usize = 16;
 
@@ -47,20 +48,20 @@ struct Result {
 fn account_that_answers_otherwise_gets_every_record_once() {
     // Whichever way the account answers: nothing is lost, doubled or out of order, no dead letter
     // that the row does not justify, other routes and users are served, and the run ends by itself.
-    hold(240);
+    hold(200, |row| row.length == Length::Short);
 }
 
 #[test]
 #[ignore = "takes ten minutes"]
 fn soak_account_that_answers_otherwise_gets_every_record_once() {
-    // The same over ten times as many records.
-    hold(2_400);
+    // The same over ten times as many records, and further rows.
+    hold(2_400, |_| true);
 }
 
 /// Runs all rows, or those whose name holds the text of the variable `ROW`, and prints the table.
-fn hold(records: usize) {
+fn hold(records: usize, is_run: fn(&Row) -> bool) {
     let only = std::env::var("ROW").ok();
-    let wanted = |row: &Row| only.as_deref().is_none_or(|only| row.name.contains(only));
+    let wanted = |row: &Row| only.as_deref().map_or(is_run(row), |only| row.name.contains(only));
     let rows: Vec<Row> = rows::all().into_iter().filter(wanted).collect();
     let count = rows.len();
     let waiting = Mutex::new(rows.into_iter());
@@ -149,9 +150,15 @@ fn run(row: Row, count: usize) -> Result {
     if log.contains(crate::support::KEY) {
         faults.push("the log shows the key".to_owned());
     }
-    let letters = dead_letters(config.to_str().unwrap());
+    let listed = listed_letters(config.to_str().unwrap());
+    if listed.contains(crate::support::KEY) {
+        faults.push("a dead letter shows the key".to_owned());
+    }
+    let letters: Vec<Value> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let justified = |letter: &Value| {
-        row.dead_letters.iter().any(|reason| letter["reason"].as_str() == Some(reason))
+        let reason = letter["reason"].as_str().unwrap_or_default();
+        row.dead_letters.iter().any(|known| reason.starts_with(known))
     };
     for letter in letters.iter().filter(|letter| !justified(letter)).take(3) {
         faults.push(format!("a dead letter without need: {}", letter["message"]));
@@ -159,7 +166,10 @@ fn run(row: Row, count: usize) -> Result {
     for letter in letters.iter().filter(|letter| justified(letter)) {
         forgive(&mut expected, letter);
     }
-    let entries = account.look(|state| compare(&expected, state, &mut faults));
+    let entries = account.look(|state| compare(&expected, state, row.allowed, &mut faults));
+    if let Some(limit) = row.others_within {
+        account.look(|state| served(state, limit, &mut faults));
+    }
     let requests = account.stub.seen().len();
     if !faults.is_empty() {
         let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -168,28 +178,46 @@ fn run(row: Row, count: usize) -> Result {
     Result { name, took, requests, dead_letters: letters.len(), entries, faults }
 }
 
-fn dead_letters(config: &str) -> Vec<Value> {
+/// Whether everything of the users of the second half was taken in time.
+fn served(state: &State, limit: Duration, faults: &mut Vec<String>) {
+    let began = state.began.unwrap();
+    let is_other = |own_id: &str| own_id[1..].parse::<u32>().is_ok_and(|n| n >= 12);
+    let others = state.users.iter().filter(|user| user.own_id.as_deref().is_some_and(is_other));
+    let entries = others.flat_map(|user| state.entries.get(&user.number).into_iter().flatten());
+    let last = entries.map(|entry| entry.taken.duration_since(began)).max().unwrap_or_default();
+    if last > limit {
+        faults.push(format!("others were served only after {last:?}"));
+    }
+}
+
+fn listed_letters(config: &str) -> String {
     let listed = usercom_sink(&["dead-letters", "list", "-c", config, "--format", "json"]);
-    let text = String::from_utf8(listed.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(listed.stdout).unwrap()
 }
 
 /// A record that may be a dead letter need not be in the account.
 fn forgive(expected: &mut Expected, letter: &Value) {
-    let text = letter.to_string();
+    let text = letter.to_string().replace('\\', "");
     for entries in expected.entries.values_mut() {
         entries.retain(|name| {
-            let of_page = format!("shop.example{name}\\\"");
-            let of_event = format!("\\\"{name}\\\"");
-            let plain_page = format!("shop.example{name}\"");
-            let plain_event = format!("\"{name}\"");
-            ![of_page, of_event, plain_page, plain_event].iter().any(|part| text.contains(part))
+            let of_page = format!("shop.example{name}\"");
+            let of_event = format!("\"{name}\"");
+            ![of_page, of_event].iter().any(|part| text.contains(part))
         });
     }
+    expected.plans.retain(|_, plan| !text.contains(&format!("\"{plan}\"")));
+    expected.members.retain(|(company, user)| {
+        ![company, user].iter().all(|id| text.contains(&format!("\"{id}\"")))
+    });
 }
 
 /// Holds what the account has against what it must have.
-fn compare(expected: &Expected, state: &State, faults: &mut Vec<String>) -> Entries {
+fn compare(
+    expected: &Expected,
+    state: &State,
+    allowed: Allowed,
+    faults: &mut Vec<String>,
+) -> Entries {
     let mut entries = Entries::default();
     let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for user in &state.users {
@@ -211,6 +239,9 @@ fn compare(expected: &Expected, state: &State, faults: &mut Vec<String>) -> Entr
         let doubled: Vec<&String> = wanted.iter().filter(|name| count(name) > 1).collect();
         entries.lost += lost.len();
         entries.doubled += doubled.len();
+        if allowed == Allowed::Doubles && lost.is_empty() {
+            continue;
+        }
         match (lost.is_empty(), doubled.is_empty()) {
             (true, true) => faults.push(format!("{user} out of order: {found:?} for {wanted:?}")),
             _ => faults.push(format!("{user}: lost {lost:?}, doubled {doubled:?}")),

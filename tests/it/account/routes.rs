@@ -6,7 +6,9 @@ use super::behaviour::Route;
 
 /// One page of a list, by cursor.
 pub(super) fn page(all: &[Value], query: &str, size: usize, path: &str) -> (u16, Value) {
-    let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
+    let names = ["cursor=", "page=", "offset="];
+    let mut pairs = query.split('&');
+    let cursor = pairs.find_map(|pair| names.iter().find_map(|name| pair.strip_prefix(name)));
     let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
     let until = all.len().min(from + size);
     let next = (until < all.len()).then(|| format!("{path}?cursor={until}"));

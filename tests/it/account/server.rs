@@ -56,6 +56,8 @@ pub(super) struct Entry {
     at: i64,
     data: Value,
     is_view: bool,
+    /// When it was taken.
+    pub(super) taken: Instant,
 }
 
 /// A user or a company.
@@ -90,7 +92,7 @@ pub(super) struct State {
     requests: usize,
     counts: BTreeMap<usize, usize>,
     pub(super) by_route: BTreeMap<Route, u64>,
-    began: Option<Instant>,
+    pub(super) began: Option<Instant>,
 }
 
 /// A usual answer: status and body.
@@ -108,7 +110,7 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn start(behaviour: Behaviour) -> Self {
-        let mut state = State::default();
+        let mut state = State { numbers: behaviour.numbers_from, ..State::default() };
         for (name, kind) in [("plan", "string"), ("seats", "integer")] {
             state.add_attribute(name, kind, "clientuser");
         }
@@ -175,6 +177,7 @@ impl State {
                 When::Every(n) => count.is_multiple_of(n),
                 When::Between(from, to) => (from..to).contains(&since),
                 When::Holds(text) => asked.path.contains(text) || asked.body.contains(text),
+                When::Of(is_meant) => is_meant(asked, since),
             };
             if holds {
                 let (status, body) = match rule.effect {
@@ -203,6 +206,9 @@ impl State {
             reshape(route, &mut body);
         }
         let text = format!("{}{body}", behaviour.prefix);
+        if let Some(encode) = behaviour.encode {
+            return encode(status, &text);
+        }
         answer(status, &[("Content-Type", "application/json")], &text)
     }
 
@@ -449,7 +455,8 @@ impl State {
         let data = fields.get("data").cloned().unwrap_or_default();
         let number = self.number();
         let user = self.users[at].number;
-        let entry = Entry { number, name, domain: String::new(), at: when, data, is_view: false };
+        let (domain, taken) = (String::new(), Instant::now());
+        let entry = Entry { number, name, domain, at: when, data, is_view: false, taken };
         self.entries.entry(user).or_default().push(entry);
         (201, json!({"id": number, "created": true}))
     }
@@ -469,6 +476,7 @@ impl State {
             at: when.as_second(),
             data: Value::Null,
             is_view: true,
+            taken: Instant::now(),
         };
         self.entries.entry(user).or_default().push(entry);
         (201, json!({"id": number}))
@@ -477,11 +485,13 @@ impl State {
     fn history(&self, behaviour: &Behaviour, user: u64, route: Route) -> Vec<Value> {
         let is_view = route == Route::ViewHistory;
         let taken = self.entries.get(&user).into_iter().flatten();
-        let mut entries: Vec<Entry> = taken.filter(|e| e.is_view == is_view).cloned().collect();
+        let shown = |e: &&Entry| e.is_view == is_view && e.taken.elapsed() >= behaviour.hidden_for;
+        let mut entries: Vec<Entry> = taken.filter(shown).cloned().collect();
         for old in 0..behaviour.old_entries {
             let (number, at) = (900_000 + old as u64, 1_500_000_000 + old as i64 * 60);
             let (name, domain) = (format!("/old{old}"), "old.example".to_owned());
-            entries.push(Entry { number, name, domain, at, data: json!({}), is_view });
+            let (data, taken) = (json!({}), Instant::now());
+            entries.push(Entry { number, name, domain, at, data, is_view, taken });
         }
         match behaviour.order {
             Order::NewestFirst => entries.sort_by_key(|e| (-e.at, e.number)),

@@ -222,3 +222,51 @@ async fn export_gives_the_records_that_match_and_a_source_reads_them_again() {
     }
     account.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn page_command_and_documentation_say_the_same_words() {
+    // Guarantees one word for one thing: what the page calls `settled`, the command `status`, its
+    // documentation and the API call so too.
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
+    let records =
+        "{\"kind\":\"signup\",\"id\":\"u1\"}\n{\"kind\":\"signup\"}\n{\"kind\":\"other\"}\n";
+    place.write("records.ndjson", records);
+    let service = Service::start(&place, &account.endpoint(), STRICT, "").await;
+    let settled = |text: &str| parsed(text)["sinks"][0]["records"]["settled"] == 3;
+    let json = service.until("/api/v1/status", |_, text| settled(text)).await;
+    let page = service.get("/").await.unwrap().1 + &service.get("/dead-letters").await.unwrap().1;
+    let shown = usercom_sink(&["status", "-c", service.config.to_str().unwrap()]);
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/status-page.md");
+    let texts = [
+        ("page", page),
+        ("command", String::from_utf8(shown.stdout).unwrap()),
+        ("API", json),
+        ("documentation", std::fs::read_to_string(docs).unwrap()),
+    ];
+    for word in [
+        "running",
+        "settled",
+        "waiting",
+        "requests",
+        "in flight",
+        "quota",
+        "latency",
+        "unmatched",
+        "dead letters",
+        "behind",
+    ] {
+        for (which, text) in &texts {
+            let text = text.to_lowercase().replace('_', " ");
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains(word), "{which} does not say {word:?}: {text}");
+        }
+    }
+    for word in ["replay", "purge", "export"] {
+        let help = usercom_sink(&["dead-letters", "--help"]);
+        let help = String::from_utf8(help.stdout).unwrap().to_lowercase();
+        let page = texts[0].1.to_lowercase();
+        assert!(help.contains(word) && page.contains(word), "{word}");
+    }
+    account.close().await;
+}

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::scene::Scene;
+use crate::support::TestDir;
 
 /// How long each part of the run is measured.
 const PART: Duration = Duration::from_secs(30);
@@ -50,7 +51,7 @@ async fn view(url: String) {
 async fn three_viewers_cost_little() {
     // Prints processor time and memory of one run, idle and busy, without and with three viewers of
     // the live status; and guarantees that viewers do not cost more than a tenth of a processor.
-    let mut scene = Scene::start("").await;
+    let mut scene = Scene::start(TestDir::new(), "").await;
     scene.pass(15, 20).await;
     let mut viewers = JoinSet::new();
     for (what, records_per_sec) in [("idle", 0), ("20 records a second", 20)] {

@@ -76,15 +76,13 @@ async fn dead_letters_are_selected_kept_and_deleted_with_the_keyboard_alone() {
     tab_to(&browser, "[data-action=purge-next]").await;
     browser.press(ENTER).await;
     browser.until("document.activeElement.id === 'purge-word'").await;
-    browser.press("dele").await;
+    browser.press("pur").await;
     browser.press(ENTER).await;
     assert_eq!(browser.run("return document.getElementById('purge').open").await, true);
-    browser.press("te").await;
+    browser.press("ge").await;
     tab_to(&browser, "[data-action=purge-final]").await;
     browser.press(ENTER).await;
-    browser
-        .until("document.getElementById('result')?.innerText === '1 dead letter deleted.'")
-        .await;
+    browser.until("document.getElementById('result')?.innerText === '1 dead letter purged.'").await;
     service.until(list, |_, text| parsed(text)["matching"] == 2).await;
 
     tab_to(&browser, "nav a[href='/playground']").await;

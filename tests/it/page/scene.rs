@@ -1,5 +1,5 @@
-//! A pipeline that looks like somebody's: for the pictures of the documentation, and for the cost of
-//! the page.
+//! A pipeline with the records of a small shop: for the pictures of the documentation, and for the
+//! cost of the page.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,11 +41,10 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) async fn start(api: &str) -> Self {
+    pub(super) async fn start(place: TestDir, api: &str) -> Self {
         let account = EmulatorAccount::open(Faults::default()).await;
         let faults = json!({ "latency_ms": 30, "jitter_ms": 80, "rate_limit": 60 });
         account.set_faults(&faults).await;
-        let place = TestDir::new();
         let records = place.write("records.ndjson", "");
         let service = Service::start(&place, &account.endpoint(), MAPPING, api).await;
         Self { account, service, records, written: 0, _place: place }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo test --test it page::screenshots -- --ignored
+//! pngquant --force --ext .png --speed 1 --strip --nofs 48 docs/img/*.png
 //! ```
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use super::browser::Browser;
 use super::scene::Scene;
 use super::service::TOKEN;
+use crate::support::TestDir;
 
 /// Writes what is shown, from the top to at most a height.
 async fn picture(browser: &Browser, name: &str, width: u32, max_height: f64) {
@@ -32,15 +34,16 @@ async fn picture(browser: &Browser, name: &str, width: u32, max_height: f64) {
 #[ignore = "writes the pictures of docs/img, which a person looks at"]
 async fn views_are_drawn_in_light_dark_and_small() {
     let Some(browser) = Browser::open().await else { return };
-    let mut scene = Scene::start("show_values = true").await;
-    let locked = Scene::start(&format!("token = \"{TOKEN}\"")).await;
-    scene.pass(40, 12).await;
+    let mut scene = Scene::start(TestDir::named("shop"), "show_values = true").await;
+    let locked = Scene::start(TestDir::new(), &format!("token = \"{TOKEN}\"")).await;
+    scene.pass(20, 12).await;
     scene.account.set_faults(&json!({ "error_rate": 1.0, "error_code": 503 })).await;
-    scene.pass(15, 12).await;
+    scene.pass(10, 12).await;
     scene.account.set_faults(&json!({ "error_rate": 0.0 })).await;
-    scene.pass(30, 12).await;
-    scene.append(1_500);
-    scene.pass(15, 6).await;
+    scene.pass(20, 12).await;
+    scene.append(4_000);
+    // The forecast looks at the last minute.
+    scene.pass(65, 6).await;
     let id = scene.dead_letter().await;
     let url = |path: &str| scene.service.url(path);
     let views = [

@@ -116,6 +116,11 @@ impl TestDir {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// A folder of this name, for pictures that show its path.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { dir: tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir().unwrap() }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

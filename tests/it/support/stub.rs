@@ -47,8 +47,17 @@ pub(crate) enum Answer {
     ThenClose(Box<Answer>, Duration),
     /// These bytes, then these repeatedly until the client disconnects, at most this many times.
     Endless { head: Vec<u8>, again: Vec<u8>, times: usize },
+    /// These bytes, each part after a pause; then the connection stays open or is closed.
+    Raw { parts: Vec<(Duration, Vec<u8>)>, then: Connection },
     /// No response; the connection is closed at once.
     Close,
+}
+
+/// What becomes of a connection after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    StaysOpen,
+    IsClosed,
 }
 
 /// An answer of the API.
@@ -179,6 +188,15 @@ fn write(mut stream: &TcpStream, answer: Answer) -> bool {
                 goes_on = goes_on && stream.write_all(&again).is_ok();
             }
             false
+        }
+        Answer::Raw { parts, then } => {
+            for (pause, bytes) in parts {
+                thread::sleep(pause);
+                if stream.write_all(&bytes).is_err() {
+                    return false;
+                }
+            }
+            then == Connection::StaysOpen
         }
         Answer::Close => false,
     }

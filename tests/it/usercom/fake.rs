@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::deliver::{ApiReply, Attempts, Denial, Method, Request, SendError, Transport};
@@ -36,6 +38,8 @@ pub(super) struct Histories {
     pub(super) page_size: usize,
     pub(super) ids: HistoryIds,
     pub(super) times: HistoryTimes,
+    /// How long after its arrival an entry is not listed.
+    pub(super) delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,6 +125,8 @@ impl Histories {
 pub(super) struct Account {
     pub(super) users: BTreeMap<String, Value>,
     pub(super) events: Vec<Value>,
+    /// When each event came in; events that a test put there have none.
+    event_times: Vec<Instant>,
     pub(super) views: Vec<Value>,
     pub(super) companies: BTreeMap<String, Value>,
     pub(super) members: BTreeSet<(u64, u64)>,
@@ -238,7 +244,12 @@ impl Account {
             (Method::Get, "users-by-id/:id/events/" | "users/:id/events/") => {
                 match self.named(request) {
                     Some(user) => {
-                        let own = self.events.iter().filter(|e| e["user"] == user["id"]);
+                        let delay = self.histories.delay;
+                        let is_listed = |n: usize| {
+                            self.event_times.get(n).is_none_or(|at| at.elapsed() >= delay)
+                        };
+                        let listed = self.events.iter().enumerate().filter(|(n, _)| is_listed(*n));
+                        let own = listed.map(|(_, e)| e).filter(|e| e["user"] == user["id"]);
                         self.histories.listed(own.cloned().collect(), request)
                     }
                     None => not_found,
@@ -296,6 +307,7 @@ impl Account {
         event["id"] = id.into();
         event["user"] = user.clone();
         self.events.push(event);
+        self.event_times.push(Instant::now());
         (201, json!({"id": id, "created": false}))
     }
 

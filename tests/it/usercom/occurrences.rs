@@ -1,5 +1,7 @@
 //! Events and page views of unknown fate.
 
+use std::time::Duration;
+
 use serde_json::json;
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op, PackedFields, UserKeys};
@@ -15,7 +17,7 @@ async fn known(bench: &Bench) {
 
 const EVENT: &str = "POST users-by-id/:id/events/";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn delivered_event_is_not_sent_again() {
     // After a lost reply the history shows the event: one occurrence, and the probe hears of it.
     let bench = bench();
@@ -27,7 +29,7 @@ async fn delivered_event_is_not_sent_again() {
     assert_eq!(bench.ears.heard(), ["duplicate"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn undelivered_event_is_sent_again() {
     // After a lost request the history does not show the event, so it is sent until it arrives.
     let bench = bench();
@@ -36,25 +38,27 @@ async fn undelivered_event_is_sent_again() {
     bench.fake.fault(EVENT, Fault::LostRequest);
     assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.with(|account| account.events.len()), 1);
-    assert_eq!(bench.fake.log().len(), 5);
+    let log = bench.fake.log();
+    assert_eq!(log.iter().filter(|line| *line == EVENT).count(), 3);
+    assert!(log.len() <= 11, "{log:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn maybe_sent_page_view_is_looked_up() {
     // Page views are looked for among the page hits.
     for (fault, outcome, requests) in
-        [(Fault::LostReply, OpSuccess::AlreadyThere, 3), (Fault::LostRequest, OpSuccess::Sent, 4)]
+        [(Fault::LostReply, OpSuccess::AlreadyThere, 3), (Fault::LostRequest, OpSuccess::Sent, 7)]
     {
         let bench = bench();
         known(&bench).await;
         bench.fake.fault("POST site-views/", fault);
         assert_eq!(bench.run(&page("u1")).await, Ok(outcome));
         assert_eq!(bench.fake.with(|account| account.views.len()), 1);
-        assert_eq!(bench.fake.log().len(), requests);
+        assert!(bench.fake.log().len() <= requests);
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn maybe_sent_event_is_looked_up_before_sending() {
     // What an earlier process may have sent is looked for first; others of its kind do not count.
     let bench = bench();
@@ -71,7 +75,7 @@ async fn maybe_sent_event_is_looked_up_before_sending() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn values_converted_by_the_server_are_matched() {
     // The history may hold numbers as text, and leave out what it could not convert.
     let bench = bench();
@@ -91,7 +95,7 @@ async fn values_converted_by_the_server_are_matched() {
     assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(OpSuccess::Sent));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_verification_event_is_sent_again() {
     // With `verify_ambiguous` off no history is read: at least once.
     let delivery = DeliveryConfig { verify_ambiguous: false, ..DeliveryConfig::default() };
@@ -103,7 +107,7 @@ async fn without_verification_event_is_sent_again() {
     assert_eq!(bench.fake.with(|account| account.events.len()), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn event_has_whole_seconds_and_flat_data() {
     // The body of an event: name, UNIX seconds, data in order.
     let bench = bench();
@@ -115,7 +119,7 @@ async fn event_has_whole_seconds_and_flat_data() {
     assert_eq!(bench.fake.body(), expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_equal_events_are_both_sent() {
     // An earlier event or page view of the same content does not pass for the one that was lost.
     let bench = bench();
@@ -161,7 +165,7 @@ fn look_ups(bench: &Bench) -> usize {
     bench.fake.log().iter().filter(|line| line.starts_with("GET")).count()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_history_read_serves_all_maybe_sent_events_of_a_user() {
     // After a kill a user's history is read once, whatever the number of events that may have been
     // sent, and what is missing is sent.
@@ -190,7 +194,7 @@ async fn one_history_read_serves_all_maybe_sent_events_of_a_user() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn history_entry_matches_only_one_event() {
     // Of five equal events of which three arrived before a kill, two are sent again; a lost answer
     // among them is looked for beyond all that are known.
@@ -212,7 +216,7 @@ async fn history_entry_matches_only_one_event() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn event_in_history_of_any_shape_is_matched() {
     // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived
     // is sent again, and none that did not arrive is left out.
@@ -224,7 +228,8 @@ async fn event_in_history_of_any_shape_is_matched() {
     for (n, times) in times.enumerate() {
         for order in [NewestFirst, OldestFirst, Shuffled] {
             let bench = bench();
-            let histories = Histories { order, page_size: 100, ids: ids[n % ids.len()], times };
+            let ids = ids[n % ids.len()];
+            let histories = Histories { order, page_size: 100, ids, times, ..Histories::default() };
             let shape = format!("{histories:?}");
             bench.fake.with(|account| account.histories = histories);
             for n in 0..330 {
@@ -245,7 +250,7 @@ async fn event_in_history_of_any_shape_is_matched() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn newest_first_history_is_not_read_to_its_end() {
     // Pages after entries that are certainly older than the oldest event that was possibly sent are
     // left unread.
@@ -262,7 +267,66 @@ async fn newest_first_history_is_not_read_to_its_end() {
     assert_eq!(look_ups(&next), 5);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn event_shown_late_in_history_is_not_sent_again() {
+    // Where histories show events late, a lost event is looked for until it must be shown: the
+    // delay is measured with an event that was surely taken.
+    for delay in [1, 3, 10, 20] {
+        let bench = bench();
+        bench.fake.with(|account| account.histories.delay = Duration::from_secs(delay));
+        known(&bench).await;
+        bench.run(&track("u1", "sample")).await.unwrap();
+        for n in 0..3 {
+            bench.fake.fault(EVENT, Fault::LostReply);
+            let outcome = bench.run(&track("u1", &format!("e{n}"))).await;
+            assert_eq!(outcome, Ok(OpSuccess::AlreadyThere), "{delay} s");
+        }
+        assert_eq!(bench.fake.with(|account| account.events.len()), 4);
+        // Once the delay is known, it costs two looks at most.
+        bench.fake.log();
+        bench.fake.fault(EVENT, Fault::LostReply);
+        bench.run(&track("u1", "last")).await.unwrap();
+        assert!(bench.fake.log().len() <= 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_that_shows_nothing_keeps_events_waiting_once() {
+    // Where histories never show what was taken, the first lost event waits for as long as the
+    // settings say, and no other does.
+    let bench = bench();
+    bench.fake.with(|account| account.histories.delay = Duration::from_secs(1_000_000));
+    known(&bench).await;
+    bench.run(&track("u1", "sample")).await.unwrap();
+    for (n, longest) in [40, 2, 2].into_iter().enumerate() {
+        let begin = tokio::time::Instant::now();
+        bench.fake.fault(EVENT, Fault::LostRequest);
+        let outcome = bench.run(&track("u1", &format!("e{n}"))).await;
+        assert_eq!(outcome, Ok(OpSuccess::Sent));
+        assert!(begin.elapsed().as_secs() <= longest, "{n}: {:?}", begin.elapsed());
+    }
+    assert_eq!(bench.fake.with(|account| account.events.len()), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_event_of_an_account_without_delay_waits_half_a_second() {
+    // Where histories show events at once, the first lost event costs one look at another event,
+    // and none waits for longer than half a second.
+    let bench = bench();
+    known(&bench).await;
+    bench.run(&track("u1", "sample")).await.unwrap();
+    bench.fake.log();
+    for n in 0..3 {
+        let begin = tokio::time::Instant::now();
+        bench.fake.fault(EVENT, Fault::LostRequest);
+        let outcome = bench.run(&track("u1", &format!("e{n}"))).await;
+        assert_eq!(outcome, Ok(OpSuccess::Sent));
+        assert!(begin.elapsed() <= Duration::from_millis(501), "{n}: {:?}", begin.elapsed());
+    }
+    assert!(look_ups(&bench) <= 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttled_event_is_looked_up_before_it_is_sent_again() {
     // An answer of 429 may come after an event was taken: it is looked for, and is not sent again
     // where the history shows it.
@@ -278,7 +342,7 @@ async fn throttled_event_is_looked_up_before_it_is_sent_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn throttle_that_takes_nothing_costs_few_look_ups() {
     // Where refused events were never taken, one in ten is looked up after the first hundred.
     let bench = bench();
@@ -290,7 +354,7 @@ async fn throttle_that_takes_nothing_costs_few_look_ups() {
     assert_eq!(look_ups(&bench), 150);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn refused_property_of_an_event_is_left_out() {
     // A property that a 400 names is left out and reported, and the event is sent; one that is
     // refused three times in a row is not sent any more.

@@ -1,28 +1,90 @@
 //! The table: one row for each way in which the account may answer.
 
+mod shapes;
+mod statuses;
+mod wire;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::behaviour::{Behaviour, Effect, MakeAnswer, Order, Route, UnknownKey, When};
+use crate::account::behaviour::{Behaviour, Effect, MakeAnswer, Order, Route, UnknownKey, When};
 use crate::support::KEY;
-use crate::support::stub::{Answer, answer, json as api, page};
+use crate::support::stub::{Answer, Asked, answer, json as api, page};
+
+/// Rows of which another one says nearly the same: the soak alone runs them.
+const SOAK: &[&str] = &[
+    "ids are strings with blanks",
+    "writes answer ids that are objects",
+    "pages: next counts pages",
+    "pages: the count is wrong",
+    "pages: next is an object",
+    "histories: shown after 0.3 s",
+    "a property is refused under data",
+    "a property is refused in a list of sentences",
+    "bodies are declared identity",
+    "bodies are UTF-16, big end first",
+    "bodies are declared nothing",
+    "writes are answered in deflate and brotli",
+    "HTTP/1.1 without a length",
+    "each ninth answer has a folded header",
+    "connections are closed after each answer, as said",
+    "some heads come too slowly",
+    "each ninth length differs from itself",
+    "each ninth chunk is no number",
+    "each ninth answer asks for another protocol",
+    "each of 460 to 499 in turn",
+    "each of 530 to 599 in turn",
+    "objects stand alone in a list",
+    "a header of 60 KiB and 90 small ones",
+];
 
 /// One row.
-pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) behaviour: Behaviour,
+pub(in crate::account) struct Row {
+    pub(in crate::account) name: &'static str,
+    pub(in crate::account) behaviour: Behaviour,
     /// More of the sink's table.
-    pub(super) settings: &'static str,
+    pub(in crate::account) settings: &'static str,
     /// Reasons of dead letters that the row justifies.
-    pub(super) dead_letters: &'static [&'static str],
+    pub(in crate::account) dead_letters: &'static [&'static str],
     /// What the log must say.
-    pub(super) says: &'static [&'static str],
-    pub(super) exit_code: i32,
+    pub(in crate::account) says: &'static [&'static str],
+    pub(in crate::account) exit_code: i32,
+    pub(in crate::account) allowed: Allowed,
+    pub(in crate::account) length: Length,
+    /// How soon the entries of all users but the first twelve must have been taken.
+    pub(in crate::account) others_within: Option<Duration>,
+}
+
+/// Which test runs a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::account) enum Length {
+    /// Both.
+    Short,
+    /// The soak alone.
+    Soak,
+}
+
+/// What a row cannot avoid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::account) enum Allowed {
+    Nothing,
+    /// Nothing tells whether an event arrived.
+    Doubles,
 }
 
 fn row(name: &'static str, behaviour: Behaviour) -> Row {
-    Row { name, behaviour, settings: "", dead_letters: &[], says: &[], exit_code: 0 }
+    Row {
+        name,
+        behaviour,
+        settings: "",
+        dead_letters: &[],
+        says: &[],
+        exit_code: 0,
+        allowed: Allowed::Nothing,
+        length: Length::Short,
+        others_within: None,
+    }
 }
 
 impl Row {
@@ -33,6 +95,16 @@ impl Row {
 
     fn says(mut self, words: &'static [&'static str]) -> Self {
         self.says = words;
+        self
+    }
+
+    fn soak(mut self) -> Self {
+        self.length = Length::Soak;
+        self
+    }
+
+    fn doubles(mut self) -> Self {
+        self.allowed = Allowed::Doubles;
         self
     }
 
@@ -105,22 +177,28 @@ fn reshaped(reshape: fn(Route, &mut Value)) -> Behaviour {
 }
 
 /// All rows.
-pub(super) fn all() -> Vec<Row> {
+pub(in crate::account) fn all() -> Vec<Row> {
+    // Those that take longest come first.
     [
+        shapes::rows(),
+        stuck(),
+        visibility(),
+        statuses::rows(),
+        throttles(),
+        histories(),
+        wire::rows(),
         successes(),
         lists(),
         refusals(),
         companies(),
-        visibility(),
         closed(),
         searches(),
         strangers(),
-        throttles(),
-        histories(),
         bodies(),
     ]
     .into_iter()
     .flatten()
+    .map(|row| if SOAK.contains(&row.name) { row.soak() } else { row })
     .collect()
 }
 
@@ -549,6 +627,27 @@ fn histories() -> Vec<Row> {
                 }
             })),
         ),
+    ]
+}
+
+/// Half of the users are stuck for 15 s: they use up nobody else's place.
+fn stuck() -> Vec<Row> {
+    let is_stuck = |asked: &Asked, since: Duration| {
+        let user = asked.path.strip_prefix("users-by-id/u").and_then(|id| id.split('/').next());
+        let is_first_half = user.and_then(|id| id.parse::<u32>().ok()).is_some_and(|id| id < 12);
+        asked.method == "POST" && is_first_half && since < Duration::from_secs(15)
+    };
+    let stuck = |name, make: fn(u16, &Value) -> Answer| {
+        let behaviour = usual().on(&[Route::Event], When::Of(is_stuck), Effect::NotApplied, make);
+        let mut row = row(name, behaviour).with("delivery = { max_in_flight = 20 }");
+        row.others_within = Some(Duration::from_secs(14));
+        row
+    };
+    vec![
+        stuck("the events of 12 users are answered 500 for 15 s", |_, _| api(500, "")),
+        stuck("the events of 12 users are answered 503 for 15 s", |_, _| api(503, "")),
+        stuck("the events of 12 users are cut for 15 s", |_, _| Answer::Close),
+        stuck("the events of 12 users are web pages for 15 s", |_, _| page(502)),
     ]
 }
 
