@@ -243,9 +243,9 @@ pub(super) fn page_entries(body: &Value) -> Vec<Value> {
 fn follow(next: &str, asked: &str) -> Option<String> {
     // An invented host lets relative references resolve; no request is sent to it.
     let base = Url::parse("http://localhost/").ok()?;
-    let next = base.join(next).ok()?;
     let path = asked.split('?').next().unwrap_or_default();
     let same = base.join(path).ok()?;
+    let next = same.join(next).ok()?;
     if !next.path().ends_with(same.path()) {
         return None;
     }
