@@ -232,7 +232,7 @@ pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let is_list = holds_list(&body, 0);
     let (results, next) = list_in(body, 0);
     let next = next.as_str().and_then(|next| follow(next, asked));
-    Page { is_list: is_list || !results.is_empty(), results, next }
+    Page { is_list: is_list || results.iter().any(Value::is_object), results, next }
 }
 
 /// The entries of a list that was read already.
