@@ -370,10 +370,11 @@ fn merge_account(sink: &mut Node, later: Node) {
                 slot.insert(entry);
             }
             Slot::Occupied(mut slot) => {
-                match (slot.get_mut().node.table_mut(), entry.node.kind) {
-                    (Some(known), NodeKind::Table(facts)) => known.extend(facts),
-                    // What is no table is a fault of its own.
-                    _ => {}
+                // What is no table is a fault of its own.
+                if let (Some(known), NodeKind::Table(facts)) =
+                    (slot.get_mut().node.table_mut(), entry.node.kind)
+                {
+                    known.extend(facts);
                 }
             }
         }

@@ -116,7 +116,7 @@ pub(super) fn object(reply: &ApiReply) -> Value {
                 let is_inner = |name: &&str| {
                     fields.get(*name).is_some_and(|value| value.is_object() || value.is_array())
                 };
-                let Some(name) = OBJECT_NAMES.iter().copied().find(|name| is_inner(&name)) else {
+                let Some(name) = OBJECT_NAMES.iter().copied().find(is_inner) else {
                     return body;
                 };
                 fields.get_mut(name).map(Value::take).unwrap_or_default()
@@ -198,7 +198,7 @@ fn list_in(body: Value, depth: usize) -> (Vec<Value>, Value) {
         Value::Object(mut fields) => {
             let next = fields.remove("next").unwrap_or_default();
             let holds = |name: &&str| fields.get(*name).is_some_and(|v| holds_list(v, depth + 1));
-            let Some(name) = LIST_NAMES.iter().copied().find(|name| holds(&name)) else {
+            let Some(name) = LIST_NAMES.iter().copied().find(holds) else {
                 return (entries(&mut fields), next);
             };
             let (results, inner) = list_in(fields.remove(name).unwrap_or_default(), depth + 1);
@@ -229,10 +229,15 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
 /// knows itself does not matter.
 pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let body = json(reply);
-    let is_list = holds_list(&body, 0);
+    let was_list = holds_list(&body, 0);
     let (results, next) = list_in(body, 0);
-    let next = next.as_str().and_then(|next| follow(next, asked));
-    Page { is_list: is_list || results.iter().any(Value::is_object), results, next }
+    let is_list = was_list || results.iter().any(Value::is_object);
+    let next = match &next {
+        Value::String(next) if is_list => follow(next.trim(), asked),
+        Value::Number(page) if is_list => follow(&page.to_string(), asked),
+        _ => None,
+    };
+    Page { is_list, results, next }
 }
 
 /// The entries of a list that was read already.
@@ -245,7 +250,14 @@ fn follow(next: &str, asked: &str) -> Option<String> {
     let base = Url::parse("http://localhost/").ok()?;
     let path = asked.split('?').next().unwrap_or_default();
     let same = base.join(path).ok()?;
-    let next = same.join(next).ok()?;
+    // The number of a page, or a query without its mark.
+    let is_number = !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit());
+    let is_query = next.contains('=') && !next.contains(['?', '/']);
+    let next = match (is_number, is_query) {
+        (true, _) => same.join(&format!("?page={next}")).ok()?,
+        (false, true) => same.join(&format!("?{next}")).ok()?,
+        (false, false) => same.join(next).ok()?,
+    };
     if !next.path().ends_with(same.path()) {
         return None;
     }
@@ -265,6 +277,10 @@ mod tests {
             ("https://acme.user.com/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
             ("http://evil.example/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
             ("/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("?cursor=2", Some("attributes/?cursor=2")),
+            ("limit=1&cursor=2", Some("attributes/?limit=1&cursor=2")),
+            ("2", Some("attributes/?page=2")),
             ("https://acme.user.com/api/public/users/?cursor=2", None),
             ("https://acme.user.com/api/public/attributes/../users/?cursor=2", None),
             ("https://acme.user.com/api/public/attributes/", None),

@@ -55,7 +55,7 @@ impl RefusedProperties {
 
     fn is_refused(&self, event: &str, property: &str) -> bool {
         let refused = self.0.get(&hash((event, property))).unwrap_or_default();
-        refused >= REFUSED_VALUES && (refused - REFUSED_VALUES + 1) % RETRY_EVERY != 0
+        refused >= REFUSED_VALUES && !(refused - REFUSED_VALUES + 1).is_multiple_of(RETRY_EVERY)
     }
 
     /// Records that User.com accepted an event with some of its properties.

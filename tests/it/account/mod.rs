@@ -2,6 +2,8 @@
 //! with the client. Each row of the table is one way in which User.com may answer otherwise; each is
 //! a property over a run of some hundred records of all kinds, with faults.
 
+#![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
+
 mod behaviour;
 mod load;
 mod routes;

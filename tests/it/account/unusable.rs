@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -141,8 +142,9 @@ fn self_signed(runtime: &Runtime) -> String {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let port = listener.local_addr().unwrap().port();
     runtime.spawn(async move {
+        let mut handshakes = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(acceptor.accept(stream));
+            handshakes.spawn(acceptor.accept(stream));
         }
     });
     format!("https://localhost:{port}/api/public/")

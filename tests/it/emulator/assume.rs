@@ -153,7 +153,7 @@ async fn values_are_taken_as_assumed() {
 #[tokio::test]
 async fn times_and_visibility_are_as_assumed() {
     // Guarantees what becomes of a future and a past time, and that a new user is hidden for a while.
-    let now = jiff::Timestamp::now().as_second();
+    let now = usercom_sink::clock::now().as_second();
     for (fact, at, expected, kept) in [
         ("future_times=refused", now + 86_400, 400, false),
         ("future_times=clamped", now + 86_400, 201, false),

@@ -74,7 +74,7 @@ impl Drop for Driver {
             stream.set_read_timeout(Some(Duration::from_secs(5))).ok();
             let head = format!("GET /shutdown HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
             stream.write_all(head.as_bytes()).ok();
-            stream.read(&mut [0; 64]).ok();
+            drop(stream.read(&mut [0; 64]));
         }
         self.process.kill().ok();
         self.process.wait().ok();

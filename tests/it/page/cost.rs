@@ -4,6 +4,8 @@
 //! cargo test --profile dist --test it page::cost -- --ignored --nocapture
 //! ```
 
+#![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
+
 use std::time::Duration;
 
 use futures::StreamExt as _;

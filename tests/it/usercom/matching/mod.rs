@@ -68,7 +68,7 @@ impl People {
         let missing = (404, json!({"detail": "Not found."}));
         let at = self.users.iter().position(|user| match request.route {
             "users-by-id/:id/" | "users-by-id/:id/events/" => user["custom_id"] == *segment,
-            "users/:id/" => user["id"].to_string() == segment,
+            "users/:id/" => user["id"].as_u64() == segment.parse().ok(),
             "events/" => user["id"] == body["user_id"],
             "users/update_or_create/" => user["custom_id"] == body["custom_id"],
             _ => false,
@@ -78,7 +78,7 @@ impl People {
             (Method::Get, "users/search/", _) => self.search(query),
             (Method::Post, "users/update_or_create/", _) => {
                 let created = at.is_none();
-                let at = at.unwrap_or_else(|| self.seed(json!({})) as usize - 1);
+                let at = at.unwrap_or_else(|| usize::try_from(self.seed(json!({}))).unwrap() - 1);
                 self.change(at, &body);
                 (200, json!({"created": created, "id": self.users[at]["id"]}))
             }
@@ -199,10 +199,10 @@ fn keys(of: &[(KeyKind, &str)]) -> UserKeys {
 fn identify(user: &str, of: &[(KeyKind, &str)]) -> Op {
     let json: Vec<(&str, String)> = of
         .iter()
-        .filter_map(|(kind, key)| match kind {
-            KeyKind::Email => Some(("email", format!("{key:?}"))),
-            KeyKind::Phone => Some(("phone_number", format!("{key:?}"))),
-            KeyKind::UserKey => Some(("user_key", format!("{key:?}"))),
+        .map(|(kind, key)| match kind {
+            KeyKind::Email => ("email", format!("{key:?}")),
+            KeyKind::Phone => ("phone_number", format!("{key:?}")),
+            KeyKind::UserKey => ("user_key", format!("{key:?}")),
         })
         .collect();
     let fields = json.iter().map(|(name, json)| Field { name, class: FieldClass::Standard, json });
