@@ -229,10 +229,15 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
 /// knows itself does not matter.
 pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let body = json(reply);
-    let is_list = holds_list(&body, 0);
+    let was_list = holds_list(&body, 0);
     let (results, next) = list_in(body, 0);
-    let next = next.as_str().and_then(|next| follow(next, asked));
-    Page { is_list: is_list || !results.is_empty(), results, next }
+    let is_list = was_list || results.iter().any(Value::is_object);
+    let next = match &next {
+        Value::String(next) if is_list => follow(next.trim(), asked),
+        Value::Number(page) if is_list => follow(&page.to_string(), asked),
+        _ => None,
+    };
+    Page { is_list, results, next }
 }
 
 /// The entries of a list that was read already.
@@ -243,9 +248,16 @@ pub(super) fn page_entries(body: &Value) -> Vec<Value> {
 fn follow(next: &str, asked: &str) -> Option<String> {
     // An invented host lets relative references resolve; no request is sent to it.
     let base = Url::parse("http://localhost/").ok()?;
-    let next = base.join(next).ok()?;
     let path = asked.split('?').next().unwrap_or_default();
     let same = base.join(path).ok()?;
+    // The number of a page, or a query without its mark.
+    let is_number = !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit());
+    let is_query = next.contains('=') && !next.contains(['?', '/']);
+    let next = match (is_number, is_query) {
+        (true, _) => same.join(&format!("?page={next}")).ok()?,
+        (false, true) => same.join(&format!("?{next}")).ok()?,
+        (false, false) => same.join(next).ok()?,
+    };
     if !next.path().ends_with(same.path()) {
         return None;
     }
@@ -265,6 +277,10 @@ mod tests {
             ("https://acme.user.com/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
             ("http://evil.example/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
             ("/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("?cursor=2", Some("attributes/?cursor=2")),
+            ("limit=1&cursor=2", Some("attributes/?limit=1&cursor=2")),
+            ("2", Some("attributes/?page=2")),
             ("https://acme.user.com/api/public/users/?cursor=2", None),
             ("https://acme.user.com/api/public/attributes/../users/?cursor=2", None),
             ("https://acme.user.com/api/public/attributes/", None),
