@@ -14,6 +14,7 @@ use super::body::Written;
 use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
+use super::users::UNREADABLE_ANSWER_PAUSES;
 use super::{JUST_SEEN, OpExecutor};
 use crate::call::Json;
 use crate::clock;
@@ -500,7 +501,15 @@ impl OpExecutor {
             return Ok(id);
         }
         // The write succeeded, even if its response cannot be parsed.
-        let found = self.find_company(group, attempts).await?.and_then(|found| found.id);
+        let mut found = self.find_company(group, attempts).await?.and_then(|found| found.id);
+        for pause in UNREADABLE_ANSWER_PAUSES {
+            if found.is_some() {
+                break;
+            }
+            // An empty or truncated response proves nothing about the company.
+            tokio::time::sleep(pause).await;
+            found = self.find_company(group, attempts).await?.and_then(|found| found.id);
+        }
         found.ok_or_else(|| ExecuteError::own("User.com did not tell the company's number"))
     }
 

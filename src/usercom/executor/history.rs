@@ -246,7 +246,7 @@ impl OpExecutor {
         at: i64,
         attempts: &mut Attempts,
     ) -> Result<(), ExecuteError> {
-        let mut pauses = super::users::UNREADABLE_ANSWER_PAUSES.into_iter();
+        let mut pauses = super::users::UNREADABLE_ANSWER_PAUSES.iter();
         while !snapshot.is_cut_short()
             && snapshot.reaches_back_to().is_none_or(|oldest| oldest >= at - SURELY_OLDER)
         {
@@ -256,7 +256,11 @@ impl OpExecutor {
                     let page = endpoint::page(&reply, &request.path);
                     (reply.status, Some(page).filter(|page| reply.is_success() && page.is_list))
                 }
-                Err(SendError::RouteClosed { status, .. }) => (status, None),
+                Err(SendError::RouteClosed { status, .. }) => {
+                    // It is not waited for: the route is forbidden for all.
+                    pauses = [].iter();
+                    (status, None)
+                }
                 Err(SendError::Poison { answer, .. }) => {
                     // Nothing more is to be expected of this history.
                     self.history_lag.note_read(kind, HistoryRead::Unreadable);
@@ -268,12 +272,12 @@ impl OpExecutor {
                 }
             };
             let Some(page) = page else {
-                if !matches!(status, 403 | 404)
+                if status != 404
                     && !self.history_lag.is_unreadable(kind)
                     && let Some(pause) = pauses.next()
                 {
                     snapshot.next = Some(request);
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(*pause).await;
                     continue;
                 }
                 snapshot.refused = Some(status);
