@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::executor::OpExecutor;
 use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
 use super::profile::limits::name_std;
-use super::profile_cache;
+use super::profile_cache::{self, CompanyRow, UserRow};
 use crate::config::account::{AccountConfig, UpsertAnswer};
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
@@ -77,12 +77,15 @@ impl EmptyAccountStub {
     pub fn knowing(saved: &[(String, String)], upsert_answer: UpsertAnswer) -> Self {
         let stub = Self::answering(upsert_answer);
         let mut state = stub.0.lock();
-        for (key, _) in saved {
-            state.last_number += 1;
-            let number = state.last_number;
+        for (key, row) in saved {
+            // A user that got another number would be another record, of which nothing is known.
             if let Some(user) = key.strip_prefix(profile_cache::USER) {
+                let row = serde_json::from_str::<UserRow>(row).unwrap_or_default();
+                let number = state.known_number(row.id);
                 state.users.insert(user.to_owned(), number);
             } else if let Some(company) = key.strip_prefix(profile_cache::COMPANY) {
+                let row = serde_json::from_str::<CompanyRow>(row).unwrap_or_default();
+                let number = state.known_number(row.id);
                 state.companies.insert(company.to_owned(), number);
             }
         }
@@ -121,6 +124,13 @@ impl Transport for EmptyAccountStub {
 }
 
 impl StubState {
+    /// The number of a saved look-up, or a new one.
+    fn known_number(&mut self, saved: Option<u64>) -> u64 {
+        let number = saved.unwrap_or(self.last_number + 1);
+        self.last_number = self.last_number.max(number);
+        number
+    }
+
     fn answer(&mut self, request: &Request) -> (u16, Value) {
         let body: Value = request
             .body
