@@ -183,7 +183,10 @@ impl RunCommand {
         };
         let dead = all_dead_letters(&summary);
         if dead > 0 {
-            let records = if dead == 1 { "record" } else { "records" };
+            let became = match dead {
+                1 => "record became a dead letter",
+                _ => "records became dead letters",
+            };
             eprint(&format!(
                 "{dead} {records} would become dead letters; `explain` shows why of single records\n"
             ));
@@ -209,10 +212,13 @@ impl RunCommand {
         let exit = exit_of(summary, self.mode());
         let dead = all_dead_letters(summary);
         if dead > 0 {
-            let records = if dead == 1 { "record" } else { "records" };
+            let became = match dead {
+                1 => "record became a dead letter",
+                _ => "records became dead letters",
+            };
             let files = self.files.as_arguments();
             eprint(&format!(
-                "{dead} {records} became dead letters in this run; to see why: usercom-sink dead-letters list {files} --summary\n"
+                "{dead} {became} in this run; to see why: usercom-sink dead-letters list {files} --summary\n"
             ));
         }
         self.checked(summary, exit)

@@ -323,7 +323,7 @@ impl OpExecutor {
                 return Ok(id);
             }
         }
-        let looked_up = match self.read_user(user, attempts).await? {
+        let mut looked_up = match self.read_user(user, attempts).await? {
             Some(found) => {
                 self.new_users.observe(UnseenId::Known);
                 found.id
@@ -338,6 +338,14 @@ impl OpExecutor {
                 }
             }
         };
+        for pause in UNREADABLE_ANSWER_PAUSES {
+            if looked_up.is_some() {
+                break;
+            }
+            // An empty or truncated response proves nothing about the user.
+            tokio::time::sleep(pause).await;
+            looked_up = self.read_user(user, attempts).await?.and_then(|found| found.id);
+        }
         looked_up.ok_or_else(|| ExecuteError::own("User.com did not tell the user's number"))
     }
 

@@ -204,7 +204,7 @@ fn poisoned_record_becomes_a_dead_letter_and_later_records_are_delivered() {
         .filter(|name| name != "poison")
         .collect();
     assert_eq!(names, ["a", "after1", "after2"]);
-    assert!(run.stderr().contains("user u1"), "{}", run.stderr());
+    assert!(run.stderr().contains("user=\"u1\""), "{}", run.stderr());
 }
 
 #[test]
