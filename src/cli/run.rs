@@ -183,13 +183,11 @@ impl RunCommand {
         };
         let dead = all_dead_letters(&summary);
         if dead > 0 {
-            let became = match dead {
-                1 => "record became a dead letter",
-                _ => "records became dead letters",
+            let become_dead = match dead {
+                1 => "record would become a dead letter",
+                _ => "records would become dead letters",
             };
-            eprint(&format!(
-                "{dead} {records} would become dead letters; `explain` shows why of single records\n"
-            ));
+            eprint(&format!("{dead} {become_dead}; `explain` shows why of single records\n"));
         }
         self.checked(&summary, if summary.stopped_early { Exit::WorkLeft } else { Exit::Done })
     }
