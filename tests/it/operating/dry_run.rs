@@ -30,12 +30,12 @@ fn dry(config: &Path, more: &[&str]) -> Value {
     json_of(&output, 0)
 }
 
-/// Asserts that two counts are within 5 % of each other, or no more than `few` apart.
+/// Asserts that two counts are within 10 % of each other, or no more than `few` apart.
 fn assert_close(estimate: &Value, sent: &Value, few: u64, what: &str) {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let (estimate, sent) = (number(estimate), number(sent));
     let off = estimate.abs_diff(sent);
-    assert!(off <= few.max(sent / 20), "{what}: estimated {estimate}, sent {sent}");
+    assert!(off <= few.max(sent / 10), "{what}: estimated {estimate}, sent {sent}");
 }
 
 /// Runs dry and then for good, and compares.
@@ -50,8 +50,8 @@ fn assert_estimate(place: &TestDir, config: &Path, what: &str) -> Value {
     let named = format!("{what}, by kind {} and {}", routes.0, routes.1);
     assert_close(&estimated["requests"], &sent["requests"], 1, &named);
     // What is folded depends on the moment; of few requests it is a large share. So a kind may be off
-    // by 5 % of all requests.
-    let few = sent["requests"].as_u64().unwrap() / 20;
+    // by 10 % of all requests.
+    let few = sent["requests"].as_u64().unwrap() / 10;
     for (route, count) in sent["requests_by_route"].as_object().unwrap() {
         let named = format!("{what}: {route}");
         assert_close(&estimated["requests_by_route"][route], count, few, &named);
@@ -60,7 +60,7 @@ fn assert_estimate(place: &TestDir, config: &Path, what: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dry_run_estimates_what_a_run_sends_within_5_percent() {
+async fn dry_run_estimates_what_a_run_sends_within_10_percent() {
     // Guarantees the estimate by kind of request, for the mix, for records of few users that fold,
     // and for a second run that continues at the checkpoint and knows its users; with either buffer.
     for buffer in ["memory", "disk"] {
@@ -114,7 +114,7 @@ async fn dry_run_sends_nothing_and_leaves_no_trace() {
     assert!(stdout.contains("Nothing was sent"), "{stdout}");
     assert!(stdout.contains("at 10/s: ") && stdout.contains("assumed"), "{stdout}");
     assert!(stderr.contains("attribute would be created"), "{stderr}");
-    assert!(stderr.contains("1 record would become dead letters"), "{stderr}");
+    assert!(stderr.contains("1 record would become a dead letter"), "{stderr}");
     assert_eq!(contents(place.path()), before);
     let requests = account.admin("requests").await;
     assert_eq!(requests.as_array().map(Vec::len), Some(0), "{requests}");
