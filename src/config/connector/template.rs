@@ -365,10 +365,7 @@ mod tests {
         let told: Vec<_> = secrets[1..].iter().map(|s| s.clone().unwrap_err().message).collect();
         assert_eq!(
             told,
-            [
-                "`env.X` is not defined: there is nothing but `secrets`",
-                "blocks `${% … %}` are not read"
-            ]
+            ["`env.X` is not defined: only `secrets` is", "blocks `${% … %}` are not read"]
         );
         assert_eq!(mask("x: ${VAR}").expressions, [], "that is not one");
         let open = mask("x: ${{ secrets.A").expressions.remove(0);

@@ -56,6 +56,7 @@ impl Life {
             "delivery": { "fold": false },
         });
         let dir = dir.to_owned();
+        #[expect(clippy::disallowed_methods, reason = "`kill` ends it and waits for it")]
         let sink = tokio::spawn(async move {
             // What the one before had open is closed a moment after its end.
             let sink = loop {

@@ -174,7 +174,7 @@ async fn missing_topic_is_an_error_unless_creation_is_allowed() {
     reader.crash().await;
     let wrong = settings(|s| s.partitions = FluvioPartitions::One(3));
     let error = Reader::start(&fake, &notes, wrong).end().await.unwrap_err().to_string();
-    assert!(error.contains("there is not a partition 3: the topic has 3"), "{error}");
+    assert!(error.contains("there is no partition 3: the topic has 3"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
