@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! Every outage that began ends once, and one that has not lasted [`MIN_LENGTH`] is not reported.
+//! Every outage that began ends once, and one that has not lasted a second is not reported.
 //! The reasons are bounded: a status or one of a few words.
 
 use std::collections::BTreeMap;
