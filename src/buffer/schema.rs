@@ -115,6 +115,7 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
+        roll_back_interrupted(path)?;
         integrity::check(path)?;
         integrity::remove_checksum(path)?;
     } else {
@@ -127,6 +128,17 @@ pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     configure(&conn).map_err(sorted)?;
     migrate(&mut conn).map_err(sorted)?;
     Ok(conn)
+}
+
+/// Undoes a transaction that a kill interrupted in a file that is not in WAL mode yet: a connection
+/// that may only read, as that of the check, cannot. Nothing happens without its journal.
+fn roll_back_interrupted(path: &Path) -> Result<(), StoreError> {
+    if !with_suffix(path, "-journal").exists() {
+        return Ok(());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = Connection::open_with_flags(path, flags).and_then(|conn| version(&conn));
+    read.map(drop).map_err(|e| StoreError::sqlite(path, e))
 }
 
 /// Opens an existing file for reading.
@@ -208,7 +220,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
         });
     }
     let unfinished = with_suffix(path, ".new");
-    for old in [unfinished.clone(), with_suffix(&unfinished, "-journal")] {
+    let parts = ["", "-journal", "-wal", "-shm"];
+    for old in parts.map(|part| with_suffix(&unfinished, part)) {
         match fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io(format!("remove `{}`", old.display()))(e));
@@ -228,6 +241,8 @@ fn build(path: &Path) -> rusqlite::Result<()> {
     conn.pragma_update(None, "auto_vacuum", "incremental")?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     migrate(&mut conn)?;
+    // Before the file has its name: a kill during a later change of the mode leaves a journal.
+    conn.pragma_update(None, "journal_mode", "wal")?;
     conn.close().map_err(|(_, e)| e)
 }
 

@@ -262,6 +262,32 @@ async fn unfinished_creation_is_restarted() {
     assert!(!dir.path().join("usercom-sink.db.new").exists());
 }
 
+#[tokio::test]
+async fn interrupted_transaction_with_a_journal_is_rolled_back() {
+    // A file that was not in WAL mode when its process was killed amid a transaction is opened, with
+    // what it held before the transaction.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+    store.close().await;
+    let killed = TempDir::new().unwrap();
+    let file = "usercom-sink.db";
+    let conn = rusqlite::Connection::open(dir.path().join(file)).unwrap();
+    conn.pragma_update(None, "journal_mode", "delete").unwrap();
+    // A cache this small writes pages before the transaction ends.
+    conn.pragma_update(None, "cache_size", 2).unwrap();
+    conn.execute_batch(
+        "BEGIN IMMEDIATE; CREATE TABLE half (content BLOB); INSERT INTO half VALUES (zeroblob(200000));",
+    )
+    .unwrap();
+    for part in [file, "usercom-sink.db-journal"] {
+        fs::copy(dir.path().join(part), killed.path().join(part)).unwrap();
+    }
+    let store = owner(&killed);
+    assert_eq!(store.buffer_size(SINK).events, 1);
+    assert!(!killed.path().join("usercom-sink.db-journal").exists());
+}
+
 #[test]
 fn directory_name_with_uri_characters_works() {
     // Characters with a meaning in URIs do not lead to another file.
